@@ -1,0 +1,10 @@
+"""The one exception a user is meant to see."""
+
+from __future__ import annotations
+
+
+class SmallfryError(Exception):
+    """Something the user can mend: one line that says what, where, what was expected and what to do.
+
+    The command line prints the message after ``error:`` without a traceback and exits with code 2.
+    """

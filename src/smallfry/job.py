@@ -1,0 +1,80 @@
+"""A job: what a model must do, as examples with a kind, a metric and a target."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["classify", "transform", "generate"]
+Metric = Literal["accuracy", "exact_match", "bleu", "bits_per_byte"]
+SplitName = Literal["train", "valid", "test"]
+
+METRIC_OF_KIND: dict[Kind, Metric] = {"classify": "accuracy", "transform": "exact_match", "generate": "bits_per_byte"}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a job.
+
+    Args:
+        input: What the model is given (may be empty for open generation).
+        output: What it must answer; for several accepted answers, the preferred one.
+        references: Every accepted answer. Empty means ``(output,)``.
+    """
+
+    input: str
+    output: str
+    references: tuple[str, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """All outputs that count as right."""
+        return self.references or (self.output,)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Examples in three splits, and how an answer is judged.
+
+    Args:
+        name: Short name for tables and file names.
+        kind: ``classify`` (closed set), ``transform`` (one right output) or ``generate`` (open text).
+        train: Rows a candidate may learn from.
+        valid: Rows for choosing between settings.
+        test: Rows for the verdict; no choice is ever made on them.
+        metric: How answers are scored; by default the kind's own metric.
+        source: Path, built-in name or hub name the rows came from.
+        notes: What loading decided (a seeded split, an inferred kind, dropped rows), one sentence each.
+    """
+
+    name: str
+    kind: Kind
+    train: tuple[Example, ...]
+    valid: tuple[Example, ...]
+    test: tuple[Example, ...]
+    metric: Metric
+    source: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The sorted distinct outputs of train (the closed set of a ``classify`` job)."""
+        return tuple(sorted({e.output for e in self.train}))
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each split's rows, in order: what an assessment was measured on."""
+        return {"train": sha256_rows(self.train), "valid": sha256_rows(self.valid), "test": sha256_rows(self.test)}
+
+
+def sha256_rows(rows: Iterable[Example]) -> str:
+    """SHA-256 over rows; fields are length-prefixed so that no two row lists share a digest by concatenation."""
+    digest = hashlib.sha256()
+    for row in rows:
+        for text in (row.input, row.output, *row.references):
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+        digest.update(b"\n")
+    return digest.hexdigest()
