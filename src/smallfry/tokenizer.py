@@ -1,0 +1,231 @@
+"""Byte-level BPE of any size from plain bytes to 65,536, in the form that transformers and llama.cpp read.
+
+Pre-tokenisation follows the published Qwen2 pattern (single digits, words with their leading space), so that
+llama.cpp's ``qwen2`` pre-tokenizer cuts text alike. *Units* are strings of a job's outputs that become one token each
+(a class label, an action of SCAN, an SQL keyword): they stand in the vocabulary but no merge leads to them, so any
+program can write them out while none produces them when it reads an input.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as HfTokenizer
+
+from smallfry.errors import SmallfryError
+
+BOS, USER, ASSISTANT, END, PAD, MASK, TEXT = range(7)
+SPECIALS = ("<|bos|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|mask|>", "<|text|>")
+MIN_VOCAB = len(SPECIALS) + 256
+MAX_VOCAB = 65_536
+
+# Qwen2's split pattern: contractions, words with one leading non-letter, SINGLE digits, punctuation runs, white space.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CHAT_TEMPLATE = (
+    "{{ '<|bos|>' }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ '<|assistant|> ' + message['content'] + '<|end|>' }}"
+    "{% else %}{{ '<|user|> ' + message['content'] }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+@functools.cache
+def byte_chars() -> list[str]:
+    """The printable stand-in of each byte in byte-level BPE vocabularies (GPT-2's table: visible Latin-1 stays)."""
+    keep = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = [""] * 256
+    for byte in keep:
+        table[byte] = chr(byte)
+    for index, byte in enumerate(b for b in range(256) if not table[b]):
+        table[byte] = chr(256 + index)
+    return table
+
+
+def to_byte_chars(text: str) -> str:
+    """``text`` as it is spelled in a byte-level vocabulary (a space becomes ``Ġ``)."""
+    table = byte_chars()
+    return "".join(table[b] for b in text.encode("utf-8", "replace"))
+
+
+def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+class Tokenizer:
+    """A byte-level BPE tokenizer with a per-word cache and seeded BPE-dropout.
+
+    Args:
+        hf: The underlying ``tokenizers`` object, whose JSON form is ``tokenizer.json``.
+        units: Output strings (with their leading space) that are one token each.
+    """
+
+    def __init__(self, hf: HfTokenizer, units: Sequence[str] = ()) -> None:
+        self.hf = hf
+        model = json.loads(hf.to_str())["model"]
+        self.vocab: dict[str, int] = model["vocab"]
+        self.vocab_size: int = hf.get_vocab_size(with_added_tokens=True)
+        merges = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+        self._ranks: dict[tuple[str, str], int] = {(a, b): i for i, (a, b) in enumerate(merges)}
+        self._pre = _pre_tokenizer()
+        self._words: dict[str, list[int]] = {}
+        self.units: dict[str, int] = {unit: self.vocab[to_byte_chars(unit)] for unit in units}
+
+    # ---- making one -----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def train(
+        texts: Iterable[str], vocab_size: int, units: Sequence[str] = (), symbols: Sequence[str] = ()
+    ) -> Tokenizer:
+        """Train on ``texts``; the same texts in the same order give the same tokenizer.
+
+        Args:
+            texts: Training text (inputs with a leading space, and outputs that are written in pieces).
+            vocab_size: Size of the BPE part, specials included: `MIN_VOCAB` (plain bytes) to 65,536.
+            units: Output strings, with their leading space, to hold as single tokens.
+            symbols: Further special tokens (slot tags, head symbols), added as ``<|name|>``.
+
+        Raises:
+            SmallfryError: When ``vocab_size`` is out of range.
+        """
+        if not MIN_VOCAB <= vocab_size <= MAX_VOCAB:
+            raise SmallfryError(
+                f"vocabulary of {vocab_size}: expected {MIN_VOCAB} (plain bytes) to {MAX_VOCAB}; choose one between"
+            )
+        hf = HfTokenizer(models.BPE())
+        hf.pre_tokenizer = _pre_tokenizer()
+        hf.decoder = decoders.ByteLevel()
+        alphabet = sorted(byte_chars())
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False,
+            max_token_length=16,
+        )  # fmt: skip
+        hf.train_from_iterator(texts if vocab_size > MIN_VOCAB else [], trainer)
+        data = json.loads(hf.to_str())
+        vocab: dict[str, int] = data["model"]["vocab"]
+        for unit in units:
+            vocab.setdefault(to_byte_chars(unit), len(vocab))
+        hf = HfTokenizer.from_str(json.dumps(data))
+        hf.add_special_tokens([AddedToken(f"<|{s}|>", normalized=False, special=True) for s in symbols])
+        return Tokenizer(hf, units)
+
+    @staticmethod
+    def load(path: Path, units: Sequence[str] = ()) -> Tokenizer:
+        """Read ``tokenizer.json``.
+
+        Raises:
+            SmallfryError: When the file is missing or not a byte-level BPE made here.
+        """
+        try:
+            hf = HfTokenizer.from_str(path.read_text(encoding="utf-8"))
+            return Tokenizer(hf, units)
+        except FileNotFoundError:
+            raise SmallfryError(f"{path}: no such file; a model directory holds tokenizer.json beside its weights") from None
+        except Exception as error:  # the library raises bare Exception on malformed files
+            raise SmallfryError(f"{path}: not a byte-level BPE tokenizer ({error}); make the model again") from None
+
+    def save(self, path: Path) -> None:
+        """Write ``tokenizer.json``."""
+        path.write_text(self.hf.to_str(pretty=True) + "\n", encoding="utf-8")
+
+    # ---- text to ids ----------------------------------------------------------------------------------------------
+
+    def words(self, text: str) -> list[str]:
+        """Pre-tokenised pieces of ``text`` in byte-level spelling; no merge crosses a piece."""
+        return [piece for piece, _ in self._pre.pre_tokenize_str(text)]
+
+    def word_ids(self, word: str) -> list[int]:
+        """Ids of one pre-tokenised piece (cached)."""
+        ids = self._words.get(word)
+        if ids is None:
+            ids = self._words[word] = [self.vocab[p] for p in self._merge(word, None, 0.0)]
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; special tokens written in it are treated as text."""
+        return [i for word in self.words(text) for i in self.word_ids(word)]
+
+    def encode_output(self, text: str) -> list[int]:
+        """Ids of an output: the whole text, else each of its words, is one token where it is a unit."""
+        whole = self.units.get(text)
+        if whole is not None:
+            return [whole]
+        if not self.units:
+            return self.encode(text)
+        ids: list[int] = []
+        pending = ""
+        for word in split_words(text):
+            unit = self.units.get(word)
+            if unit is None:
+                pending += word
+                continue
+            ids += self.encode(pending)
+            pending = ""
+            ids.append(unit)
+        return ids + self.encode(pending)
+
+    def sample_word_ids(self, word: str, rng: np.random.Generator, dropout: float) -> list[int]:
+        """A random segmentation of one piece (BPE-dropout, Provilkov et al. 2020: each merge is skipped with p)."""
+        return [self.vocab[p] for p in self._merge(word, rng, dropout)]
+
+    def _merge(self, word: str, rng: np.random.Generator | None, dropout: float) -> list[str]:
+        parts = list(word)
+        ranks = self._ranks
+        while len(parts) > 1:
+            best, at = len(ranks), -1
+            skips = rng.random(len(parts) - 1) if rng is not None else None
+            for i in range(len(parts) - 1):
+                rank = ranks.get((parts[i], parts[i + 1]))
+                if rank is not None and rank < best and (skips is None or skips[i] >= dropout):
+                    best, at = rank, i
+            if at < 0:
+                break
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        return parts
+
+    # ---- ids to text ----------------------------------------------------------------------------------------------
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ``ids``; special tokens are left out, broken UTF-8 becomes the replacement character."""
+        return str(self.hf.decode(list(ids), skip_special_tokens=True))
+
+    def symbol(self, name: str) -> int:
+        """Id of the special token ``<|name|>``."""
+        found: int | None = self.hf.token_to_id(f"<|{name}|>")
+        if found is None:
+            raise SmallfryError(f"tokenizer has no token <|{name}|>; the model directory does not fit its smallfry.json")
+        return found
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        """Bytes that each id stands for, ``(vocab_size,)`` int64; 0 for special tokens."""
+        sizes = np.zeros(self.vocab_size, dtype=np.int64)
+        for token, index in self.vocab.items():
+            if token not in SPECIALS:
+                sizes[index] = len(token)  # one stand-in character a byte
+        return sizes
+
+
+def split_words(text: str) -> list[str]:
+    """``" a bc"`` -> ``[" a", " bc"]``: words with the white space before them; joining gives the text back."""
+    words: list[str] = []
+    start = 0
+    for i in range(1, len(text)):
+        if text[i].isspace() and not text[i - 1].isspace():
+            words.append(text[start:i])
+            start = i
+    if start < len(text):
+        words.append(text[start:])
+    return words
