@@ -1,0 +1,214 @@
+"""Examples to padded token batches with loss weights; nothing is discarded, nothing depends on anything but the seed.
+
+Every epoch is a pure function of ``(seed, epoch)``: order, segmentation, masking and value swapping are drawn from
+generators made from these two numbers, so a run that was killed continues with exactly the batches it would have had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from smallfry.forms import Encoded, Form, Item, swap_values, value_lexicon
+from smallfry.job import Example
+from smallfry.tokenizer import MASK, PAD, SPECIALS
+
+Segmenter = Callable[[str], list[int]]  # a word in byte-level spelling to its ids
+
+_END_WEIGHT = 0.05
+_VARIANTS = 4  # segmentations drawn per word and epoch under BPE-dropout
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Input noise that keeps a small model from learning its few examples by heart.
+
+    Args:
+        token_mask: Probability of replacing a prompt token by ``<|mask|>``.
+        bpe_dropout: Probability of skipping a merge when a word is cut into pieces.
+        swap: Probability of replacing a copied value by another one (inline form only).
+        answer_mask: Probability of masking the input's words where they are repeated in an inline answer.
+    """
+
+    token_mask: float = 0.0
+    bpe_dropout: float = 0.0
+    swap: float = 0.0
+    answer_mask: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One padded batch.
+
+    Args:
+        ids: Inputs, ``(B, T)`` int64.
+        targets: The token after each input, ``(B, T)`` int64.
+        weights: Loss weight of each target, ``(B, T)`` float32; 0 on padding.
+        rows: Which rows of the data set these are, ``(B,)``.
+    """
+
+    ids: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def num_tokens(self) -> int:
+        """Positions computed, padding included."""
+        return int(self.ids.size)
+
+
+class JobData:
+    """A job's training rows, ready to be cut into epochs.
+
+    Args:
+        examples: Rows.
+        form: How rows are spelled.
+        noise: Input noise.
+        prompt_loss: Loss weight of the prompt's own tokens (language modelling of the input beside the answer).
+        batch_tokens: Padded tokens a batch holds at most (a longer row is a batch of its own).
+        seed: Seed of everything drawn here.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], form: Form, noise: Noise, prompt_loss: float, batch_tokens: int, seed: int
+    ) -> None:
+        self.form, self.noise, self.prompt_loss = form, noise, prompt_loss
+        self.batch_tokens, self.seed = batch_tokens, seed
+        pairs = [(e, s) for e in examples if (s := form.sequence(e)) is not None]
+        self.examples = [e for e, _ in pairs]
+        self.rows = [s for _, s in pairs]
+        self.skipped = len(examples) - len(pairs)
+        self._lexicon = (
+            value_lexicon(self.examples, form.codec) if noise.swap and form.name == "inline" and form.codec else {}
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def epoch(self, epoch: int) -> list[Batch]:
+        """All batches of one epoch in training order."""
+        rng = np.random.default_rng([self.seed, epoch])
+        rows = self._swapped(rng) if self._lexicon else self.rows
+        pick = self._segmenter(rows, rng)
+        sequences = [self._spell(row, pick) for row in rows]
+        groups = bucket([len(ids) for ids, _, _ in sequences], self.batch_tokens, rng)
+        return [self._batch(group, sequences, rng) for group in groups]
+
+    def plain(self) -> list[Batch]:
+        """All rows without noise, in length order: what a validation loss is measured on."""
+        rng = np.random.default_rng([self.seed, 1 << 30])
+        sequences = [self._spell(row, self.form.tokenizer.word_ids) for row in self.rows]
+        groups = bucket([len(ids) for ids, _, _ in sequences], self.batch_tokens, rng)
+        return [self._batch(group, sequences, None) for group in groups]
+
+    def tokens_per_epoch(self) -> int:
+        """Padded tokens of one noise-free epoch."""
+        lengths = [len(self.form.ids(r.prompt)) + len(self.form.ids(r.answer)) for r in self.rows]
+        rng = np.random.default_rng([self.seed, 1 << 30])
+        return sum(max(lengths[i] for i in g) * len(g) for g in bucket(lengths, self.batch_tokens, rng))
+
+    def _swapped(self, rng: np.random.Generator) -> list[Encoded]:
+        assert self.form.codec is not None
+        rows = []
+        for example, row in zip(self.examples, self.rows, strict=True):
+            other = swap_values(example, self.form.codec, self._lexicon, rng, self.noise.swap)
+            rows.append(row if other is example else self.form.sequence(other) or row)
+        return rows
+
+    def _segmenter(self, rows: Sequence[Encoded], rng: np.random.Generator) -> Segmenter:
+        if not self.noise.bpe_dropout:
+            return self.form.tokenizer.word_ids
+        words = sorted({item for row in rows for item in (*row.prompt, *row.answer) if isinstance(item, str)})
+        sample = self.form.tokenizer.sample_word_ids
+        table = {w: [sample(w, rng, self.noise.bpe_dropout) for _ in range(_VARIANTS)] for w in words}
+        draws = iter(rng.integers(_VARIANTS, size=1 << 16).tolist())
+
+        def pick(word: str) -> list[int]:
+            nonlocal draws
+            index = next(draws, None)
+            if index is None:
+                draws = iter(rng.integers(_VARIANTS, size=1 << 16).tolist())
+                index = next(draws)
+            return table[word][index]
+
+        return pick
+
+    def _spell(self, row: Encoded, pick: Segmenter) -> tuple[list[int], list[float], int]:
+        """Ids, loss weight of each id, and the length of the prompt."""
+        ids: list[int] = []
+        weights: list[float] = []
+        _spell_items(row.prompt, pick, ids, weights, word=self.prompt_loss, choice=0.0)
+        length = len(ids)
+        _spell_items(row.answer, pick, ids, weights, word=0.0, choice=1.0)
+        if len(row.answer) == 2:  # a label and END: what follows a label is soon known and must not dilute the label
+            weights[-1] = _END_WEIGHT
+        return ids, weights, length
+
+    def _batch(
+        self, group: list[int], sequences: Sequence[tuple[list[int], list[float], int]], rng: np.random.Generator | None
+    ) -> Batch:
+        length = max(len(sequences[i][0]) for i in group)
+        ids = np.full((len(group), length), PAD, dtype=np.int64)
+        weights = np.zeros((len(group), length), dtype=np.float32)
+        prompts = np.zeros((len(group), 1), dtype=np.int64)
+        for r, i in enumerate(group):
+            row_ids, row_weights, prompts[r] = sequences[i]
+            ids[r, : len(row_ids)] = row_ids
+            weights[r, : len(row_ids)] = row_weights
+        seen = ids
+        if rng is not None and (self.noise.token_mask or self.noise.answer_mask):
+            # A masked token is only hidden from view: as a target it stays what it was.
+            in_prompt = np.arange(length)[None] < prompts
+            chance = np.where(in_prompt, self.noise.token_mask, self.noise.answer_mask * (weights == 0))
+            hide = (rng.random(ids.shape) < chance) & (ids >= len(SPECIALS))
+            seen = np.where(hide, MASK, ids)
+        return Batch(seen[:, :-1], ids[:, 1:], weights[:, 1:], np.array(group))
+
+
+def _spell_items(
+    items: Sequence[Item], pick: Segmenter, ids: list[int], weights: list[float], word: float, choice: float
+) -> None:
+    for item in items:
+        if isinstance(item, str):
+            pieces = pick(item)
+            ids += pieces
+            weights += [word] * len(pieces)
+        else:
+            ids.append(item)
+            weights.append(choice)
+
+
+def bucket(lengths: Sequence[int], batch_tokens: int, rng: np.random.Generator) -> list[list[int]]:
+    """Rows of about the same length into batches of at most ``batch_tokens`` padded tokens, in random order.
+
+    A little noise on the lengths keeps the same rows from always meeting; every row is in exactly one batch.
+    """
+    keys = np.asarray(lengths) + rng.random(len(lengths)) * 3.0
+    groups: list[list[int]] = []
+    group: list[int] = []
+    longest = 0
+    for i in np.argsort(keys, kind="stable").tolist():
+        longest = max(longest, lengths[i])
+        if group and longest * (len(group) + 1) > batch_tokens:
+            groups.append(group)
+            group, longest = [], lengths[i]
+        group.append(i)
+    if group:
+        groups.append(group)
+    order = rng.permutation(len(groups))
+    return [groups[i] for i in order]
+
+
+def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Rows in length order into batches of at most ``batch_tokens`` padded tokens: for asking, not for training."""
+    group: list[int] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and lengths[i] * (len(group) + 1) > batch_tokens:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group

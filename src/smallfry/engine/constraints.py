@@ -1,0 +1,179 @@
+"""What a model may write next: small state machines, one per answer, advanced token by token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from smallfry.tokenizer import END, TEXT, Tokenizer
+
+
+class Constraint(Protocol):
+    """State of one answer that is being written."""
+
+    def allowed(self) -> np.ndarray | None:
+        """Ids that may come next, ``(n,)``; None where any may. A single id is forced and costs no choice."""
+
+    def advance(self, token: int) -> None:
+        """Take note that ``token`` was written."""
+
+
+class Trie:
+    """A set of token sequences."""
+
+    def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
+        self.root: dict[int, Any] = {}
+        self._allowed: dict[int, np.ndarray] = {}
+        for sequence in sequences:
+            node = self.root
+            for token in sequence:
+                node = node.setdefault(token, {})
+
+    def children(self, node: dict[int, Any]) -> np.ndarray:
+        """Ids that continue ``node``; END where nothing does."""
+        found = self._allowed.get(id(node))
+        if found is None:
+            found = self._allowed[id(node)] = np.array(sorted(node) or [END])
+        return found
+
+
+class TrieConstraint:
+    """Only the sequences of a trie, each followed by END."""
+
+    def __init__(self, trie: Trie) -> None:
+        self.trie = trie
+        self.node: dict[int, Any] = trie.root
+
+    def allowed(self) -> np.ndarray:
+        """Continuations of what was written."""
+        return self.trie.children(self.node)
+
+    def advance(self, token: int) -> None:
+        """Go down one edge."""
+        self.node = self.node.get(token, {})
+
+
+class InlineConstraint:
+    """Head symbols, then the input's own words with a tag after each.
+
+    Args:
+        rules: From `forms.compile_rules`: ``follows`` (first symbol, previous path) -> next ids, ``path_of`` symbol id
+            -> path, ``tags`` first symbol -> previous tag -> next tags.
+        words: Ids of each unit of the input.
+    """
+
+    def __init__(self, rules: dict[str, Any], words: Sequence[Sequence[int]]) -> None:
+        self.rules, self.words = rules, words
+        self.first, self.previous = -1, ""
+        self.tag = -1
+        self.unit = -1  # -1 while the head is written
+        self.at = 0  # position inside the unit's words
+
+    def allowed(self) -> np.ndarray:
+        """The next symbol, word piece or tag."""
+        if self.unit < 0:
+            found = self.rules["follows"].get((self.first, self.previous))
+            return np.array([TEXT]) if found is None else found
+        if self.unit >= len(self.words):
+            return np.array([END])
+        if self.at < len(self.words[self.unit]):
+            return np.array([self.words[self.unit][self.at]])
+        table = self.rules["tags"].get(self.first) or self.rules["tags"][-2]
+        found = table.get(self.tag)
+        return table[-1] if found is None else found
+
+    def advance(self, token: int) -> None:
+        """Follow a symbol, a word piece or a tag."""
+        if self.unit < 0:
+            if token == TEXT:
+                self.unit = 0
+                return
+            if not self.previous:
+                self.first = token
+            self.previous = self.rules["path_of"].get(token, "")
+        elif self.unit < len(self.words):
+            if self.at < len(self.words[self.unit]):
+                self.at += 1
+            else:
+                self.tag = token
+                self.unit += 1
+                self.at = 0
+
+
+_COMPILERS: dict[int, Any] = {}
+
+
+class JsonConstraint:
+    """JSON that fits a schema, through ``llguidance``.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        schema: A JSON schema (`infer_schema`).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, schema: dict[str, Any]) -> None:
+        import llguidance
+
+        key = id(tokenizer)
+        if key not in _COMPILERS:
+            _COMPILERS[key] = llguidance.LLTokenizer(
+                tokenizer.hf.to_str(), n_vocab=tokenizer.vocab_size, eos_token=END
+            )
+        text = json.dumps(schema)
+        grammar = f'start: " " json\njson: %json {text}'
+        self._matcher = llguidance.LLMatcher(_COMPILERS[key], "{\"grammars\":[{\"lark_grammar\":" + json.dumps(grammar) + "}]}")
+        self._size = tokenizer.vocab_size
+
+    def allowed(self) -> np.ndarray:
+        """Tokens that keep the text a prefix of valid JSON."""
+        if self._matcher.is_stopped():
+            return np.array([END])
+        mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        return np.flatnonzero(np.unpackbits(mask, bitorder="little")[: self._size])
+
+    def advance(self, token: int) -> None:
+        """Consume one token."""
+        self._matcher.consume_token(token)
+
+
+def infer_schema(outputs: Sequence[str], max_enum: int = 64) -> dict[str, Any] | None:
+    """A JSON schema that all outputs fit, or None where they are not all JSON objects.
+
+    Strings and scalars with few distinct values become enumerations, keys seen in every object are required.
+    """
+    values = []
+    for output in outputs:
+        try:
+            value = json.loads(output)
+        except ValueError:
+            return None
+        if not isinstance(value, dict):
+            return None
+        values.append(value)
+    return _schema_of(values, max_enum) if values else None
+
+
+def _schema_of(values: Sequence[Any], max_enum: int) -> dict[str, Any]:
+    if all(isinstance(v, dict) for v in values):
+        keys: dict[str, list[Any]] = {}
+        for value in values:
+            for key, child in value.items():
+                keys.setdefault(key, []).append(child)
+        return {
+            "type": "object",
+            "properties": {k: _schema_of(v, max_enum) for k, v in keys.items()},
+            "required": [k for k, v in keys.items() if len(v) == len(values)],
+            "additionalProperties": False,
+        }
+    if all(isinstance(v, list) for v in values):
+        items = [child for value in values for child in value]
+        return {"type": "array", "items": _schema_of(items, max_enum)} if items else {"type": "array"}
+    distinct = {json.dumps(v, sort_keys=True) for v in values}
+    if len(distinct) <= max_enum and len(values) >= 5 * len(distinct):
+        return {"enum": [json.loads(v) for v in sorted(distinct)]}
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null", dict: "object", list: "array"}
+    types = sorted({names[type(v)] for v in values})
+    return {"type": types[0] if len(types) == 1 else types}

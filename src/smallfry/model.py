@@ -1,0 +1,232 @@
+"""The transformer: Qwen3-shaped, in one sitting.
+
+RMSNorm before each half of a block, rotary positions, normalised queries and keys, SwiGLU, no biases, tied embeddings.
+The weights are the ones of ``Qwen3ForCausalLM`` (`checkpoint.to_hf_state` splits the two fused matrices), so that
+transformers, llama.cpp and vLLM run a saved model without this code.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from smallfry.ladder import Shape
+
+NORM_EPS = 1e-6
+ROPE_THETA = 10_000.0
+
+
+class RmsNorm(torch.autograd.Function):
+    """RMSNorm with a gain and a written-out backward: a third of the passes autograd would record on a CPU.
+
+    y = x * r * g with r = (mean(x^2) + eps)^-1/2 (Zhang and Sennrich 2019); statistics in fp32.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, gain: Tensor) -> Tensor:
+        """Normalise the last dimension of ``x`` and scale by ``gain``."""
+        r = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        r = r.square_().mul_(1.0 / x.shape[-1]).add_(NORM_EPS).rsqrt_().to(x.dtype)
+        ctx.save_for_backward(x, gain, r)
+        return (x * r).mul_(gain)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """d x = r (g dy - n mean(n g dy)) with n = x r; d g = sum(dy n)."""
+        x, gain, r = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+        n = x * r
+        grad_n = grad * gain
+        grad_gain = (grad * n).flatten(0, -2).sum(0)
+        mean = (grad_n * n).mean(-1, keepdim=True)
+        return grad_n.sub_(n.mul_(mean)).mul_(r), grad_gain
+
+
+def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
+    """RMSNorm over the last dimension of ``x``, scaled by ``gain``."""
+    return cast(Tensor, RmsNorm.apply(x, gain))  # type: ignore[no-untyped-call]
+
+
+def rotary_tables(length: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary positions (Su et al. 2021), each ``(length, head_dim)``, fp32, half-split."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+    angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequencies)
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn queries or keys ``(B, H, T, D)`` by their positions; ``sin`` carries the sign of the half-split form."""
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+
+
+class MaskPool:
+    """Dropout masks cut from one pool drawn beforehand: drawing them anew costs a seventh of a CPU step.
+
+    Where a mask is cut is drawn from ``rng``, which the training loop seeds anew at every step, so that a resumed run
+    drops the same features as one that was never stopped.
+    """
+
+    SIZE = 1 << 22
+
+    def __init__(self, p: float) -> None:
+        self.p = p
+        self.rng = random.Random(0)
+        self._pool: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x`` with each element zeroed with probability ``p`` and the rest scaled up by 1 / (1 - p)."""
+        if self.p == 0.0:
+            return x
+        if x.device.type != "cpu" or x.numel() > self.SIZE // 2:
+            return F.dropout(x, self.p, training=True)
+        if self._pool is None or self._pool.dtype != x.dtype:
+            draw = torch.rand(self.SIZE, generator=torch.Generator().manual_seed(1))
+            self._pool = (draw >= self.p).to(x.dtype) / (1.0 - self.p)
+        start = self.rng.randrange(self.SIZE - x.numel())
+        return x * self._pool[start : start + x.numel()].view(x.shape)
+
+
+class Cache:
+    """Keys and values of the tokens already read, one buffer a layer: ``(B, kv_heads, max_len, head_dim)``."""
+
+    def __init__(self, shape: Shape, batch: int, max_len: int, dtype: torch.dtype, device: torch.device) -> None:
+        size = (batch, shape.num_kv_heads, max_len, shape.head_dim)
+        self.keys = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.num_layers)]
+        self.values = [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.num_layers)]
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only ``rows`` of the batch."""
+        self.keys = [k[rows] for k in self.keys]
+        self.values = [v[rows] for v in self.values]
+
+
+class Block(nn.Module):
+    """Attention and SwiGLU, each on a normalised copy of the residual stream."""
+
+    def __init__(self, shape: Shape, drop: MaskPool) -> None:
+        super().__init__()
+        self.shape, self.drop = shape, drop
+        width, heads = shape.hidden_size, shape.num_heads + 2 * shape.num_kv_heads
+        self.input_norm = nn.Parameter(torch.ones(width))
+        self.qkv = nn.Linear(width, heads * shape.head_dim, bias=False)
+        self.q_norm = nn.Parameter(torch.ones(shape.head_dim))
+        self.k_norm = nn.Parameter(torch.ones(shape.head_dim))
+        self.o = nn.Linear(shape.num_heads * shape.head_dim, width, bias=False)
+        self.post_norm = nn.Parameter(torch.ones(width))
+        self.gate_up = nn.Linear(width, 2 * shape.intermediate_size, bias=False)
+        self.down = nn.Linear(shape.intermediate_size, width, bias=False)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None
+    ) -> Tensor:
+        """One block over ``x`` ``(B, T, C)``; see `Transformer.forward` for the other arguments."""
+        x = x + self._drop(self._attend(rms_norm(x, self.input_norm), cos, sin, mask, cache))
+        gate, up = self.gate_up(rms_norm(x, self.post_norm)).chunk(2, dim=-1)  # (B, T, F) each
+        return x + self._drop(self.down(F.silu(gate) * up))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return self.drop(x) if self.training else x
+
+    def _attend(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None
+    ) -> Tensor:
+        s = self.shape
+        batch, length, _ = x.shape
+        heads = self.qkv(x).view(batch, length, s.num_heads + 2 * s.num_kv_heads, s.head_dim).transpose(1, 2)
+        q, k, v = heads.split([s.num_heads, s.num_kv_heads, s.num_kv_heads], dim=1)  # (B, H, T, D)
+        q = rotate(rms_norm(q, self.q_norm), cos, sin)
+        k = rotate(rms_norm(k, self.k_norm), cos, sin)
+        if cache is not None:
+            keys, values, positions = cache
+            keys[torch.arange(batch)[:, None], :, positions] = k.transpose(1, 2)
+            values[torch.arange(batch)[:, None], :, positions] = v.transpose(1, 2)
+            k, v = keys[:, :, : mask.shape[-1]], values[:, :, : mask.shape[-1]]
+        if s.num_kv_heads != s.num_heads:
+            repeat = s.num_heads // s.num_kv_heads
+            k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+        # Written out: at these lengths PyTorch's fused attention is up to ten times slower backwards on a CPU.
+        scores = (q * (1.0 / math.sqrt(s.head_dim))) @ k.transpose(-1, -2) + mask  # (B, H, T, S)
+        out = torch.softmax(scores, dim=-1) @ v
+        return cast(Tensor, self.o(out.transpose(1, 2).reshape(batch, length, s.num_heads * s.head_dim)))
+
+
+class Transformer(nn.Module):
+    """A decoder-only language model.
+
+    Args:
+        shape: Sizes.
+        dropout: Probability of zeroing a residual update or an embedding feature while training.
+    """
+
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.shape = shape
+        self.drop = MaskPool(dropout)
+        self.embed = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        self.blocks = nn.ModuleList([Block(shape, self.drop) for _ in range(shape.num_layers)])
+        self.norm = nn.Parameter(torch.ones(shape.hidden_size))
+        self._tables: tuple[Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draw the starting weights: embeddings N(0, 0.02), matrices N(0, 1/fan_in), halves' outputs shrunk by depth."""
+        for name, p in self.named_parameters():
+            if p.dim() < 2:
+                p.fill_(1.0)
+                continue
+            std = 0.02
+            if not name.startswith("embed"):
+                std = 1.0 / math.sqrt(p.shape[1])
+                if name.endswith(("o.weight", "down.weight")):
+                    std /= math.sqrt(2 * self.shape.num_layers)
+            p.copy_(torch.randn(p.shape, generator=generator) * std)
+
+    def forward(self, ids: Tensor, cache: Cache | None = None, positions: Tensor | None = None) -> Tensor:
+        """Hidden states after the last norm.
+
+        Args:
+            ids: Token ids, ``(B, T)``.
+            cache: Keys and values of earlier tokens; this call's are written into it.
+            positions: Position of each token, ``(B, T)``; only with ``cache``. Rows may stand at different positions.
+
+        Returns:
+            ``(B, T, C)``.
+        """
+        length = ids.shape[1]
+        span = length if positions is None else int(positions.max()) + 1
+        cos, sin = self._rotary(span, ids.device)
+        x = self.embed(ids)  # (B, T, C)
+        x = self.drop(x) if self.training else x
+        if positions is None:
+            cos, sin = cos[:length], sin[:length]
+            mask = torch.full((length, length), -torch.inf, dtype=x.dtype, device=x.device).triu_(1)
+        else:
+            cos, sin = cos[positions][:, None], sin[positions][:, None]  # (B, 1, T, D)
+            hidden = torch.arange(span, device=ids.device) > positions[..., None]  # (B, T, S)
+            mask = torch.zeros(hidden.shape, dtype=x.dtype, device=x.device).masked_fill_(hidden, -torch.inf)[:, None]
+        for index, block in enumerate(self.blocks):
+            layer = None
+            if cache is not None:
+                assert positions is not None
+                layer = (cache.keys[index], cache.values[index], positions)
+            x = block(x, cos, sin, mask, layer)
+        return rms_norm(x, self.norm)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """``(..., C)`` -> ``(..., V)`` through the tied embedding."""
+        return F.linear(hidden, self.embed.weight)
+
+    def _rotary(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Tables in the model's dtype; the first half of the sines is negated, which is what `rotate` expects."""
+        dtype = self.embed.weight.dtype
+        if self._tables is None or self._tables[0].shape[0] < length or self._tables[0].dtype != dtype:
+            cos, sin = rotary_tables(max(length, 256), self.shape.head_dim, ROPE_THETA, device)
+            sin[:, : self.shape.head_dim // 2] *= -1
+            self._tables = (cos.to(dtype), sin.to(dtype))
+        cos, sin = self._tables
+        return cos[:length], sin[:length]

@@ -1,0 +1,106 @@
+"""A trained model as a candidate: text in, output and confidence out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smallfry.candidates import SCORE_FLOOR, Prediction
+from smallfry.checkpoint import load_model, save_model
+from smallfry.engine.torch_engine import TorchEngine
+from smallfry.forms import Form
+from smallfry.model import Transformer
+from smallfry.tokenizer import Tokenizer
+
+
+class ModelPredictor:
+    """Asks a model in its job's form.
+
+    Args:
+        name: The rung.
+        model: Trained, in evaluation mode.
+        form: How prompts and answers are spelled.
+        max_new: Most choices an answer may take.
+    """
+
+    def __init__(self, name: str, model: Transformer, form: Form, max_new: int) -> None:
+        self.name = name
+        self.model = model
+        self.form = form
+        self.max_new = max_new
+        self.engine = TorchEngine(model)
+
+    @property
+    def params(self) -> int:
+        """Parameters of the model."""
+        return self.model.shape.params
+
+    def size_bytes(self) -> int:
+        """Bytes of the weights as shipped (bf16: two a parameter)."""
+        return 2 * self.params
+
+    def predict(self, inputs: Sequence[str]) -> list[Prediction]:
+        """Answer each input; the confidence is the probability of the whole answer under its constraint."""
+        prompts = [self.form.prompt_ids(text) for text in inputs]
+        constraints = [self.form.constraint(text) for text in inputs]
+        answers = self.engine.generate(prompts, constraints, self.max_new)
+        return [
+            Prediction(self.form.read(text, a.ids), min(1.0, math.exp(a.logprob)))
+            for text, a in zip(inputs, answers, strict=True)
+        ]
+
+    def score(self, inputs: Sequence[str], outputs: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Log-probability of each proposed output; `SCORE_FLOOR` where the form cannot express it."""
+        if "labels" in self.form.grammar:
+            return self._score_labels(inputs, outputs)
+        flat = [(i, j) for i, row in enumerate(outputs) for j in range(len(row))]
+        spelled = [self.form.answer_ids(inputs[i], outputs[i][j]) for i, j in flat]
+        scores = [[SCORE_FLOOR] * len(row) for row in outputs]
+        usable = [k for k, ids in enumerate(spelled) if ids is not None]
+        prompts = {i: self.form.prompt_ids(inputs[i]) for i in {flat[k][0] for k in usable}}
+        values = self.engine.score(
+            [prompts[flat[k][0]] for k in usable],
+            [ids for k in usable if (ids := spelled[k]) is not None],
+            [self.form.constraint(inputs[flat[k][0]]) for k in usable],
+        )
+        for k, value in zip(usable, values, strict=True):
+            i, j = flat[k]
+            scores[i][j] = max(SCORE_FLOOR, value)
+        return scores
+
+    def _score_labels(self, inputs: Sequence[str], outputs: Sequence[Sequence[str]]) -> list[list[float]]:
+        """All labels are one token each: one look at the prompt scores them all."""
+        tokenizer = self.form.tokenizer
+        labels: list[str] = self.form.grammar["labels"]
+        ids = [tokenizer.units[" " + label] for label in labels]
+        table = self.engine.next_logprobs([self.form.prompt_ids(text) for text in inputs], ids)
+        index = {label: i for i, label in enumerate(labels)}
+        return [
+            [float(row[index[o]]) if o in index else SCORE_FLOOR for o in wanted]
+            for row, wanted in zip(table, outputs, strict=True)
+        ]
+
+    def __call__(self, text: str) -> str:
+        """The answer to one input."""
+        return self.predict([text])[0].output
+
+    def save(self, path: Path, card: dict[str, Any]) -> None:
+        """Write a model directory that `load` reads."""
+        save_model(path, self.model, self.form.tokenizer, {
+            "name": self.name, "form": self.form.to_dict(), "max_new": self.max_new, **card,
+        })  # fmt: skip
+
+    @staticmethod
+    def load(path: Path, dtype: torch.dtype | None = None) -> ModelPredictor:
+        """Read a model directory.
+
+        Raises:
+            SmallfryError: When a file is missing, broken, or does not fit the others.
+        """
+        model, card = load_model(path, dtype)
+        tokenizer = Tokenizer.load(path / "tokenizer.json", card["form"]["units"])
+        return ModelPredictor(card["name"], model, Form.from_dict(card["form"], tokenizer), int(card["max_new"]))
