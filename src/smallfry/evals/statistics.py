@@ -1,0 +1,445 @@
+"""Intervals, paired tests and verdicts: what a score on a finite test set does and does not show.
+
+Everything here is numpy and the standard library. Random procedures take a seed and give the same numbers every time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, median
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Verdict = Literal["workable", "not", "undecided"]
+Floats = NDArray[np.float64]
+_CHUNK = 4_000_000  # resampled indices held at once: about 32 MB
+
+
+# ---- quantiles ------------------------------------------------------------------------------------------------------
+
+
+def normal_quantile(level: float) -> float:
+    """Two-sided standard-normal quantile: 1.96 for a ``level`` of 0.95."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def _student_central(t: float, df: int) -> float:
+    """P(-t < T < t) for an integer number of degrees of freedom (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    theta = math.atan(t / math.sqrt(df))
+    cos2 = math.cos(theta) ** 2
+    term = total = 1.0 if df % 2 == 0 else math.cos(theta)
+    for k in range(2 if df % 2 == 0 else 3, df, 2):
+        term *= cos2 * (k - 1) / k
+        total += term
+    if df % 2 == 0:
+        return math.sin(theta) * total
+    return 2 / math.pi * (theta + (math.sin(theta) * total if df > 1 else 0.0))
+
+
+def student_quantile(level: float, df: int) -> float:
+    """Two-sided Student-t quantile: 4.303 for a ``level`` of 0.95 and 2 degrees of freedom.
+
+    Args:
+        level: Probability between -t and t.
+        df: Degrees of freedom, at least 1.
+    """
+    low, high = 0.0, 1.0
+    while _student_central(high, df) < level:
+        low, high = high, 2 * high
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_central(middle, df) < level else (low, middle)
+    return (low + high) / 2
+
+
+# ---- one candidate --------------------------------------------------------------------------------------------------
+
+
+def wilson(k: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson 1927; Newcombe 1998a, method 3).
+
+    Args:
+        k: Successes; may be fractional when it stands for a median over seeds times ``n``.
+        n: Trials; with none, the interval is [0, 1].
+        level: Coverage.
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    z = normal_quantile(level)
+    p = k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(max(p * (1 - p), 0.0) / n + z * z / (4 * n * n))
+    return (0.0 if k <= 0 else max(0.0, centre - half)), (1.0 if k >= n else min(1.0, centre + half))
+
+
+def bootstrap_sums(per_item: ArrayLike, resamples: int = 2000, seed: int = 0) -> Floats:
+    """Column sums of ``per_item`` over items drawn with replacement: the input of any corpus statistic.
+
+    Args:
+        per_item: (n,) or (n, d) numbers that add up over items (hits, n-gram matches, nats, bytes).
+        resamples: Number of bootstrap samples.
+        seed: Of the generator.
+
+    Returns:
+        (resamples, d) sums.
+    """
+    values = np.asarray(per_item, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    n = len(values)
+    if n == 0:
+        return np.zeros((resamples, values.shape[1]))
+    rng = np.random.default_rng(seed)
+    sums = np.empty((resamples, values.shape[1]))
+    step = max(1, _CHUNK // n)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = rng.integers(0, n, size=(rows, n)) + np.arange(rows)[:, None] * n
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        sums[start : start + rows] = counts.astype(np.float64) @ values
+    return sums
+
+
+def bootstrap_mean(values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean (Efron & Tibshirani 1993, section 13.3).
+
+    Args:
+        values: (n,) per-item scores.
+        level: Coverage.
+        resamples: Number of bootstrap samples.
+        seed: Of the generator.
+    """
+    return bootstrap_statistic(
+        values, lambda sums: np.asarray(sums[:, 0] / max(1, np.size(values))), level, resamples, seed
+    )
+
+
+def bootstrap_statistic(
+    per_item: ArrayLike,
+    statistic: Callable[[Floats], Floats],
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a corpus statistic that is a function of sums over items.
+
+    Args:
+        per_item: (n, d) sufficient statistics, e.g. n-gram matches and totals for BLEU.
+        statistic: Maps (resamples, d) sums to (resamples,) values.
+        level: Coverage.
+        resamples: Number of bootstrap samples.
+        seed: Of the generator.
+    """
+    values = statistic(bootstrap_sums(per_item, resamples, seed))
+    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def seeds_interval(per_seed_scores: Sequence[float], n_items: int, level: float = 0.95) -> tuple[float, float, float]:
+    """Median over training seeds of a proportion, with an interval for what another seed and test set would give.
+
+    With m the median of k seeds, [a, b] the Wilson interval of m on ``n_items`` and
+    h = t(level, k-1) * sd / sqrt(k) the half-width of the seeds' mean, the two independent sources of error are
+    added in quadrature on each side: lo = m - sqrt((m-a)^2 + h^2), hi = m + sqrt((b-m)^2 + h^2), clipped to [0, 1].
+    Seeds that share one test set also differ by chance on its items, so h counts part of the sampling error twice:
+    the interval errs on the wide side. A single seed says nothing of the spread; its h is 0.
+
+    Args:
+        per_seed_scores: One score in [0, 1] a seed.
+        n_items: Test examples each score was measured on.
+        level: Coverage.
+
+    Returns:
+        ``(median, lo, hi)``.
+    """
+    middle = float(median(per_seed_scores))
+    low, high = wilson(middle * n_items, n_items, level)
+    low, high = join_seed_spread(middle, low, high, per_seed_scores, level)
+    return middle, max(0.0, low), min(1.0, high)
+
+
+def join_seed_spread(
+    score: float, low: float, high: float, per_seed_scores: Sequence[float], level: float = 0.95
+) -> tuple[float, float]:
+    """Widen a sampling interval by the spread over seeds, as in `seeds_interval` but for any metric, not clipped.
+
+    Args:
+        score: The score the interval belongs to.
+        low: Lower bound from the test set alone.
+        high: Upper bound from the test set alone.
+        per_seed_scores: One score a seed.
+        level: Coverage.
+    """
+    k = len(per_seed_scores)
+    spread = 0.0
+    if k > 1:
+        spread = student_quantile(level, k - 1) * float(np.std(per_seed_scores, ddof=1)) / math.sqrt(k)
+    return score - math.hypot(score - low, spread), score + math.hypot(high - score, spread)
+
+
+# ---- two candidates on the same items -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Comparison of a with b on the same items.
+
+    Args:
+        difference: Score of a minus score of b.
+        low: Lower bound of the difference.
+        high: Upper bound of the difference.
+        p_value: Two-sided.
+        a_only: Items only a has right (0 for real-valued scores).
+        b_only: Items only b has right (0 for real-valued scores).
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    a_only: int = 0
+    b_only: int = 0
+
+
+def _binomial_two_sided(k: int, n: int) -> float:
+    """Two-sided exact p of k successes in n fair trials, as twice the smaller tail."""
+    if n == 0:
+        return 1.0
+    term = tail = 1
+    for i in range(min(k, n - k)):
+        term = term * (n - i) // (i + 1)  # the binomial coefficient n over i + 1, exactly
+        tail += term
+    return min(1.0, float(2 * tail / (1 << n)))  # exact integers up to the one division
+
+
+def mcnemar(a_correct: ArrayLike, b_correct: ArrayLike, level: float = 0.95) -> Paired:
+    """Exact McNemar test, and the score interval of the difference of paired proportions.
+
+    The p-value is the two-sided binomial test on the items only one of the two has right. The interval is method 10
+    of Newcombe (1998b, Statistics in Medicine 17:2635): Wilson limits of both proportions joined with their
+    (continuity-corrected) correlation.
+
+    Args:
+        a_correct: (n,) booleans.
+        b_correct: (n,) booleans for the same items.
+        level: Coverage of the interval.
+
+    Raises:
+        ValueError: The arrays differ in length or are empty.
+    """
+    a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError("paired comparison needs two non-empty one-dimensional arrays of the same length")
+    n = len(a)
+    both, a_only, b_only = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())
+    neither = n - both - a_only - b_only
+    pa, pb = (both + a_only) / n, (both + b_only) / n
+    (la, ua), (lb, ub) = wilson(both + a_only, n, level), wilson(both + b_only, n, level)
+    margins = (both + a_only) * (b_only + neither) * (both + b_only) * (a_only + neither)
+    cross = both * neither - a_only * b_only
+    corrected = max(0.0, cross - n / 2) if cross > 0 else float(cross)
+    phi = corrected / math.sqrt(margins) if margins else 0.0
+
+    def joined(x: float, y: float) -> float:
+        return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
+
+    difference = pa - pb
+    return Paired(
+        difference,
+        difference - joined(pa - la, ub - pb),
+        difference + joined(ua - pa, pb - lb),
+        _binomial_two_sided(a_only, a_only + b_only),
+        a_only,
+        b_only,
+    )
+
+
+def paired_bootstrap(
+    a_scores: ArrayLike, b_scores: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Paired:
+    """Difference of the means of two real-valued per-item scores, by resampling items (Koehn 2004).
+
+    The p-value is twice the smaller share of resampled differences on either side of zero, with one added to
+    numerator and denominator so that it is never 0 (Davison & Hinkley 1997, section 4.2.3).
+
+    Args:
+        a_scores: (n,) scores.
+        b_scores: (n,) scores of the same items.
+        level: Coverage of the interval.
+        resamples: Number of bootstrap samples.
+        seed: Of the generator.
+
+    Raises:
+        ValueError: The arrays differ in length or are empty.
+    """
+    a, b = np.asarray(a_scores, dtype=np.float64), np.asarray(b_scores, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError("paired comparison needs two non-empty one-dimensional arrays of the same length")
+    drawn = bootstrap_sums(a - b, resamples, seed)[:, 0] / len(a)
+    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    smaller = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return Paired(float(np.mean(a - b)), float(low), float(high), min(1.0, 2 * (smaller + 1) / (resamples + 1)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down adjustment: compare each result with the family-wise level directly."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+# ---- how much a test set can show -----------------------------------------------------------------------------------
+
+
+def _smallest(shows: Callable[[float], bool], limit: float) -> float | None:
+    """Smallest x in (0, limit] with ``shows(x)``, for a condition that stays true once true; None if it never is."""
+    if not shows(limit):
+        return None
+    low, high = 0.0, limit
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if shows(middle) else (middle, high)
+    return high
+
+
+def minimum_detectable_effect(n: int, p: float, level: float = 0.95, power: float = 0.8) -> float | None:
+    """Smallest distance from ``p`` that a one-sample test of a proportion on ``n`` items finds with ``power``.
+
+    Normal approximation, z_level sqrt(p(1-p)/n) + z_power sqrt(q(1-q)/n) = |q-p| (Fleiss, Levin & Paik 2003, 2.5),
+    with q on the side of one half, where the variance is larger and the answer the more cautious one.
+
+    Args:
+        n: Test examples.
+        p: Proportion under the null hypothesis.
+        level: One minus the two-sided significance level.
+        power: Probability of finding the effect.
+
+    Returns:
+        The distance, or None where even the largest possible one would be missed.
+    """
+    z_level, z_power = normal_quantile(level), NormalDist().inv_cdf(power)
+    sign = 1.0 if p <= 0.5 else -1.0
+
+    def shows(effect: float) -> bool:
+        q = p + sign * effect
+        return effect * math.sqrt(n) >= z_level * math.sqrt(p * (1 - p)) + z_power * math.sqrt(max(0.0, q * (1 - q)))
+
+    return _smallest(shows, max(p, 1 - p))
+
+
+def minimum_detectable_difference(n: int, discordance: float, level: float = 0.95, power: float = 0.8) -> float | None:
+    """Smallest difference of two candidates on the same ``n`` items that McNemar's test finds with ``power``.
+
+    From z_level sqrt(w) + z_power sqrt(w - d^2) = d sqrt(n) with w the discordance (Connor 1987, Biometrics 43:207).
+
+    Args:
+        n: Test examples both answered.
+        discordance: Share of items only one of the two has right.
+        level: One minus the two-sided significance level.
+        power: Probability of finding the difference.
+
+    Returns:
+        The difference in accuracy, or None where even all discordant items on one side would be missed.
+    """
+    z_level, z_power = normal_quantile(level), NormalDist().inv_cdf(power)
+
+    def shows(d: float) -> bool:
+        spread = math.sqrt(max(0.0, discordance - d * d))
+        return d * math.sqrt(n) >= z_level * math.sqrt(discordance) + z_power * spread
+
+    return _smallest(shows, discordance) if discordance > 0 else None
+
+
+def verdict(low: float, high: float, target: float, higher_is_better: bool = True) -> Verdict:
+    """``workable`` when the whole interval meets the target, ``not`` when none of it does, else ``undecided``."""
+    if not higher_is_better:
+        low, high, target = -high, -low, -target
+    if low >= target:
+        return "workable"
+    return "not" if high < target else "undecided"
+
+
+def examples_to_decide(score: float, n: int, target: float, level: float = 0.95) -> int | None:
+    """Test examples, in all, that would make the verdict clear if the score stayed as it is.
+
+    A target t lies outside the Wilson interval of s on N items when (s-t)^2 > z^2 t(1-t)/N, which is solved for N.
+
+    Args:
+        score: Measured proportion.
+        n: Test examples it was measured on.
+        target: Proportion wanted.
+        level: Coverage of the interval the verdict is drawn from.
+
+    Returns:
+        At least ``n`` (which it is when the verdict is already clear); None if the score equals the target.
+    """
+    if score == target:
+        return None
+    needed = normal_quantile(level) ** 2 * target * (1 - target) / (score - target) ** 2
+    total = max(n, 1, math.floor(needed))
+    while verdict(*wilson(score * total, total, level), target) == "undecided":
+        total += 1
+    return total
+
+
+# ---- confidence -----------------------------------------------------------------------------------------------------
+
+
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins, weighted by size (Guo et al. 2017, eq. 3).
+
+    Args:
+        confidence: (n,) probabilities.
+        correct: (n,) booleans.
+        bins: Number of bins on [0, 1].
+    """
+    c, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if not len(c):
+        return 0.0
+    which = np.minimum((c * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(which, weights=c - y, minlength=bins)
+    return float(np.abs(gaps).sum() / len(c))
+
+
+def selective_accuracy(confidence: ArrayLike, correct: ArrayLike, coverages: Sequence[float]) -> dict[float, float]:
+    """Accuracy on the most confident share of items; ties at the cut count by their own average accuracy.
+
+    Args:
+        confidence: (n,) any scores that rank answers.
+        correct: (n,) booleans.
+        coverages: Shares in (0, 1]; at least one item is always kept.
+    """
+    c, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if not len(c):
+        return dict.fromkeys(coverages, math.nan)
+    _, group, sizes = np.unique(-c, return_inverse=True, return_counts=True)
+    expected = (np.bincount(group, weights=y) / sizes)[group]  # each item at its tie group's accuracy
+    total = np.cumsum(expected[np.argsort(-c, kind="stable")])
+    kept = {share: max(1, round(share * len(c))) for share in coverages}
+    return {share: float(total[k - 1] / k) for share, k in kept.items()}
+
+
+def area_under_roc(confidence: ArrayLike, positive: ArrayLike) -> float:
+    """Probability that a positive item ranks above a negative one, ties counting half (Mann & Whitney 1947).
+
+    Args:
+        confidence: (n,) scores.
+        positive: (n,) booleans, e.g. whether the answer is right, or whether the input belongs to the job.
+
+    Returns:
+        The area, or NaN when all items are of one class.
+    """
+    y = np.asarray(positive, dtype=bool)
+    _, group, sizes = np.unique(np.asarray(confidence, dtype=np.float64), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[group]
+    n_pos, n_neg = int(y.sum()), int((~y).sum())
+    if not n_pos or not n_neg:
+        return math.nan
+    return float((ranks[y].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))

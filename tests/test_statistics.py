@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from smallfry.evals import statistics as st
+
+
+def test_wilson_published_values() -> None:
+    # Newcombe (1998a), Table I: 81/263, 15/148, 0/20, 1/29, method 3 (score).
+    for k, n, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        assert st.wilson(k, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_edges() -> None:
+    assert st.wilson(0, 0) == (0.0, 1.0)
+    assert st.wilson(5, 5)[1] == 1.0
+    assert st.wilson(0, 5)[0] == 0.0
+
+
+def test_student_quantiles_of_tables() -> None:
+    for df, value in ((1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (30, 2.0423)):
+        assert st.student_quantile(0.95, df) == pytest.approx(value, abs=1e-4)
+    assert st.student_quantile(0.9, 5) == pytest.approx(2.0150, abs=1e-4)
+
+
+def test_mcnemar_equals_binomial_test() -> None:
+    a = np.array([1] * 9 + [0] * 2 + [1] * 5 + [0] * 4, dtype=bool)
+    b = np.array([0] * 9 + [1] * 2 + [1] * 5 + [0] * 4, dtype=bool)
+    found = st.mcnemar(a, b)
+    assert (found.a_only, found.b_only) == (9, 2)
+    assert found.p_value == pytest.approx(2 * sum(math.comb(11, i) for i in range(3)) / 2**11)
+    assert found.difference == pytest.approx(7 / 20)
+    assert st.mcnemar(a, a).p_value == 1.0
+    with pytest.raises(ValueError, match="same length"):
+        st.mcnemar(a, b[:-1])
+
+
+def test_mcnemar_large_counts_do_not_overflow() -> None:
+    a = np.repeat([True, False], [6000, 5000])
+    assert 0 < st.mcnemar(a, ~a).p_value < 1e-15
+
+
+def test_newcombe_interval_swaps_sign_and_covers() -> None:
+    rng = np.random.default_rng(1)
+    n, covered = 80, 0
+    trials = 1500
+    for _ in range(trials):
+        cell = rng.choice(4, size=n, p=[0.6, 0.2, 0.08, 0.12])  # both, a only, b only, neither: difference 0.12
+        found = st.mcnemar(cell <= 1, (cell == 0) | (cell == 2))
+        covered += found.low <= 0.12 <= found.high
+    assert 0.93 < covered / trials < 0.975
+    other = st.mcnemar((cell == 0) | (cell == 2), cell <= 1)
+    assert (other.low, other.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_bootstrap_mean_matches_normal_theory_and_is_seeded() -> None:
+    values = np.random.default_rng(0).normal(3, 2, size=400)
+    low, high = st.bootstrap_mean(values, resamples=4000, seed=3)
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.03)
+    assert high == pytest.approx(values.mean() + half, abs=0.03)
+    assert (low, high) == st.bootstrap_mean(values, resamples=4000, seed=3)
+    assert (low, high) != st.bootstrap_mean(values, resamples=4000, seed=4)
+
+
+def test_bootstrap_sums_draw_n_items() -> None:
+    sums = st.bootstrap_sums(np.stack([np.ones(7), np.arange(7.0)], axis=1), resamples=500)
+    assert (sums[:, 0] == 7).all()
+    assert sums[:, 1].mean() == pytest.approx(21, abs=1)
+
+
+def test_paired_bootstrap_sees_what_the_unpaired_intervals_hide() -> None:
+    rng = np.random.default_rng(5)
+    difficulty = rng.normal(0, 1, 300)
+    a, b = difficulty + rng.normal(0.05, 0.1, 300), difficulty + rng.normal(0, 0.1, 300)
+    found = st.paired_bootstrap(a, b, resamples=2000)
+    assert found.low > 0
+    assert found.p_value < 0.01
+    assert st.bootstrap_mean(a)[0] < st.bootstrap_mean(b)[1]
+    assert st.paired_bootstrap(a, a, resamples=200).p_value == 1.0
+
+
+def test_holm_by_hand() -> None:
+    assert st.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert st.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_minimum_detectable_effect_has_its_power() -> None:
+    n, p = 500, 0.9
+    effect = st.minimum_detectable_effect(n, p)
+    assert effect is not None
+    rng = np.random.default_rng(2)
+    k = rng.binomial(n, p - effect, size=20_000)
+    z = np.abs(k / n - p) / math.sqrt(p * (1 - p) / n)
+    assert (z > 1.96).mean() == pytest.approx(0.8, abs=0.02)
+    assert st.minimum_detectable_effect(2, 0.5) is None
+
+
+def test_minimum_detectable_difference_has_its_power() -> None:
+    n, discordance = 1000, 0.1
+    d = st.minimum_detectable_difference(n, discordance)
+    assert d is not None
+    rng = np.random.default_rng(2)
+    cells = rng.multinomial(n, [(discordance + d) / 2, (discordance - d) / 2, 1 - discordance], size=20_000)
+    z = np.abs(cells[:, 0] - cells[:, 1]) / np.sqrt(cells[:, 0] + cells[:, 1])
+    assert (z > 1.96).mean() == pytest.approx(0.8, abs=0.03)
+    assert st.minimum_detectable_difference(10, 0.1) is None
+
+
+def test_verdicts() -> None:
+    assert st.verdict(0.91, 0.95, 0.9) == "workable"
+    assert st.verdict(0.9, 0.95, 0.9) == "workable"
+    assert st.verdict(0.85, 0.95, 0.9) == "undecided"
+    assert st.verdict(0.80, 0.89, 0.9) == "not"
+    assert st.verdict(1.1, 1.2, 1.3, higher_is_better=False) == "workable"
+    assert st.verdict(1.35, 1.4, 1.3, higher_is_better=False) == "not"
+
+
+@pytest.mark.parametrize(
+    ("score", "target"), [(0.92, 0.9), (0.85, 0.9), (0.51, 0.5), (1.0, 0.99), (0.98, 1.0), (0.0, 0.01)]
+)
+def test_examples_to_decide_is_the_smallest_number_that_decides(score: float, target: float) -> None:
+    needed = st.examples_to_decide(score, 1, target)
+    assert needed is not None
+    assert st.verdict(*st.wilson(score * needed, needed), target) != "undecided"
+    if needed > 1:
+        assert st.verdict(*st.wilson(score * (needed - 1), needed - 1), target) == "undecided"
+
+
+def test_examples_to_decide_when_clear_or_hopeless() -> None:
+    assert st.examples_to_decide(0.99, 5000, 0.9) == 5000
+    assert st.examples_to_decide(0.9, 5000, 0.9) is None
+
+
+def test_seeds_interval_formula() -> None:
+    scores = [0.90, 0.92, 0.94]
+    middle, low, high = st.seeds_interval(scores, 1000)
+    a, b = st.wilson(920, 1000)
+    spread = 4.302653 * 0.02 / math.sqrt(3)
+    assert middle == 0.92
+    assert low == pytest.approx(0.92 - math.hypot(0.92 - a, spread))
+    assert high == pytest.approx(0.92 + math.hypot(b - 0.92, spread))
+    assert st.seeds_interval([0.92], 1000)[1:] == pytest.approx((a, b))
+    assert st.seeds_interval([0.0, 1.0], 10)[1:] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.01, 0.03])
+def test_seeds_interval_covers(sd: float) -> None:
+    rng = np.random.default_rng(7)
+    trials, n, p = 1000, 300, 0.85
+    accuracies = np.clip(p + sd * rng.standard_normal((trials, 3)), 0, 1 - 1e-9)
+    cut = np.vectorize(NormalDist().inv_cdf)(accuracies)[:, :, None]
+    # Seeds mostly fail on the same items: their difficulty is shared, the marginal accuracy stays as drawn.
+    shared, own = rng.standard_normal((trials, 1, n)), rng.standard_normal((trials, 3, n))
+    scores = (math.sqrt(0.8) * shared + math.sqrt(0.2) * own < cut).mean(axis=2)
+    bounds = [st.seeds_interval(list(row), n) for row in scores]
+    assert np.mean([low <= p <= high for _, low, high in bounds]) > 0.94
+
+
+def test_expected_calibration_error_by_hand() -> None:
+    assert st.expected_calibration_error([0.95, 0.95, 0.95, 0.95], [1, 1, 1, 0]) == pytest.approx(0.2)
+    assert st.expected_calibration_error([1.0, 0.0], [1, 0]) == 0.0
+    assert st.expected_calibration_error([], []) == 0.0
+
+
+def test_selective_accuracy_orders_and_shares_ties() -> None:
+    assert st.selective_accuracy([0.9, 0.8, 0.2, 0.1], [1, 1, 0, 0], [0.5, 1.0]) == {0.5: 1.0, 1.0: 0.5}
+    assert st.selective_accuracy([0.5] * 4, [1, 1, 0, 0], [0.5]) == {0.5: 0.5}
+    assert math.isnan(st.selective_accuracy([], [], [0.5])[0.5])
+
+
+def test_area_under_roc_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    c, y = rng.integers(0, 6, 60), rng.random(60) < 0.4
+    pairs = [(p > q) + 0.5 * (p == q) for p in c[y] for q in c[~y]]
+    assert st.area_under_roc(c, y) == pytest.approx(np.mean(pairs))
+    assert math.isnan(st.area_under_roc([1.0], [True]))
