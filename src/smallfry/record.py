@@ -16,7 +16,6 @@ import re
 import secrets
 import types
 import typing
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -408,7 +407,7 @@ def _plain(value: Any) -> Any:
 
 
 @functools.cache
-def _hints(cls: Hashable) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
@@ -438,10 +437,10 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     return _decode_scalar(kind, value, where)
 
 
-def _decode_dataclass(kind: type[_T], data: dict[str, Any], where: str) -> _T:
+def _decode_dataclass(kind: Any, data: dict[str, Any], where: str) -> Any:
     hints = _hints(kind)
     known: dict[str, Any] = {}
-    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+    for item in dataclasses.fields(kind):
         if item.name in data:
             known[item.name] = _decode(hints[item.name], data[item.name], f"{where}: {item.name}")
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
