@@ -99,7 +99,7 @@ def _facts(a: Assessment) -> Markup | None:
     entries: list[tuple[str, str, str]] = [
         (METRIC_NAMES[metric], score_text(metric, row.score), f"95% interval {interval_text(metric, row.ci)}"),
         ("size on disk", bytes_text(row.bytes), words.params_words(row)),
-        ("one answer", milliseconds_text(row.latency_ms), "one at a time, one core"),
+        ("one answer", milliseconds_text(row.latency_ms), "median, one at a time"),
         ("training", seconds_text(row.train_seconds), f"each of {len(row.seeds)} seeds" if len(row.seeds) > 1 else ""),
     ]
     if row.versus is not None:
@@ -153,7 +153,7 @@ def _candidate(
     a: Assessment, row: Row, strip: Callable[[Row], Markup], columns: tuple[str, ...], name_other: bool
 ) -> Markup:
     metric, judged = a.job.metric, "Verdict" in columns
-    decide = row.examples_to_decide
+    decide = row.examples_to_decide if row.verdict == "undecided" else None
     wait = h("span.sub", f"about {count_text(decide)} more test examples would decide") if decide else None
     size = bytes_text(row.bytes) if row.bytes is not None else MISSING
     parts = h("span.sub", words.params_words(row)) if row.params is not None else None
@@ -240,10 +240,13 @@ def _figure(a: Assessment) -> Markup | None:
     wide, narrow = score_by_size(a, WIDE, "size-wide"), score_by_size(a, NARROW, "size-narrow")
     if wide is None or narrow is None:
         return None
-    caption = (
-        "Bars are 95% intervals. The score axis covers the range that matters here, not zero to one: a candidate "
-        "beyond it stands at the edge as an arrow with its score."
-    )
+    shown = marks(a)
+    (small, _), (low, high) = axis_ranges(a, shown)
+    caption = "Bars are 95% intervals."
+    if any(not low <= m.score <= high for m in shown):
+        caption += " A candidate far outside the scores shown stands at the edge as an arrow with its score."
+    if any(not m.size or m.size < small for m in shown):
+        caption += " What is far smaller than any rung stands at the left edge."
     return _section("Score against size", h("figure", _chart_pair(wide, narrow), h("figcaption", caption)))
 
 

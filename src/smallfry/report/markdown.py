@@ -115,7 +115,7 @@ def _candidates(a: Assessment) -> str:
     notes += [
         f"- {escape(r.name, 60)}: about {count_text(r.examples_to_decide)} more test examples would decide."
         for r in a.rows
-        if r.examples_to_decide
+        if r.examples_to_decide and r.verdict == "undecided"
     ]
     where = f"{escape(a.job.name, 60)} ({a.job.kind}), {count_text(a.job.n_test)} test examples{goal}{lower}."
     return "\n\n".join(part for part in ("## Candidates", where, _table(head, rows), "\n".join(notes)) if part)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from .format import clean, one_line
 
 WIDE, NARROW = 1000.0, 340.0
+_MARGIN = 14.0
 FONT_SIZE = 12.5  # user units; a chart is drawn once for wide and once for narrow screens, never scaled much
 
 
@@ -119,7 +120,15 @@ class Placed:
 
 # Unit directions in order of preference: right, left, above, below, then the diagonals.
 _DIRECTIONS = ((1, 0), (-1, 0), (0, -1), (0, 1), (0.7, -0.7), (-0.7, -0.7), (0.7, 0.7), (-0.7, 0.7))
+_LEADER = 12.0  # distance from which a line joins the label to its point
 _RADII = (0.0, 5.0, 12.0, 20.0, 30.0, 42.0, 56.0, 72.0, 92.0, 116.0, 144.0)
+
+
+def _crossings(label: Label, box: Box, others: list[Box]) -> int:
+    """How many of the other labels the line from the point to its label would cross."""
+    tx, ty = min(max(label.x, box.x0), box.x1), min(max(label.y, box.y0), box.y1)
+    steps = [(label.x + (tx - label.x) * i / 12, label.y + (ty - label.y) * i / 12) for i in range(13)]
+    return sum(any(o.x0 <= x <= o.x1 and o.y0 <= y <= o.y1 for x, y in steps) for o in others)
 
 
 def place_labels(
@@ -142,7 +151,8 @@ def place_labels(
         The labels that found a place, in the given order; no two boxes overlap, none overlaps a hard box. A label
         without any free place is left out: its point keeps its tooltip and its row in the table.
     """
-    taken, avoid, placed = list(hard), list(soft), []
+    taken, avoid = list(hard), list(soft)
+    placed: list[Placed] = []
     for label in labels:
         width, height = text_width(label.text, size), size * 1.15
         top: tuple[float, Box, float] | None = None
@@ -158,11 +168,13 @@ def place_labels(
                 if not box.within(area) or any(box.overlaps(other, 1.0) for other in taken):
                     continue
                 cost = radius + 0.5 * rank + sum(price for other, price in avoid if box.overlaps(other, 1.0))
+                if radius >= _LEADER:
+                    cost += 25.0 * _crossings(label, box, [other.box for other in placed])
                 if top is None or cost < top[0]:
                     top = (cost, box, radius)
         if top is not None:
             taken.append(top[1])
-            placed.append(Placed(label, top[1], top[2] >= 12.0))
+            placed.append(Placed(label, top[1], top[2] >= _LEADER))
     return placed
 
 
@@ -202,10 +214,13 @@ class Drawing:
         ET.SubElement(self.root, "title", {"id": f"{name}-title"}).text = one_line(title)
         ET.SubElement(self.root, "desc", {"id": f"{name}-desc"}).text = one_line(description)
         if style:
-            self.root.set("width", f"{width:g}")
-            self.root.set("height", f"{height:g}")
+            # Alone on a page a figure needs a margin of its own.
+            outer = (width + 2 * _MARGIN, height + 2 * _MARGIN)
+            self.root.set("viewBox", f"{-_MARGIN:g} {-_MARGIN:g} {outer[0]:g} {outer[1]:g}")
+            self.root.set("width", f"{outer[0]:g}")
+            self.root.set("height", f"{outer[1]:g}")
             ET.SubElement(self.root, "style").text = style
-            self.add("rect", "sf-paper", width=width, height=height)
+            self.add("rect", "sf-paper", x=-_MARGIN, y=-_MARGIN, width=outer[0], height=outer[1])
 
     def add(self, tag: str, style: str = "", tip: str = "", **attributes: float | str) -> ET.Element:
         """Append an element; numbers are rounded to hundredths, ``tip`` becomes its tooltip."""

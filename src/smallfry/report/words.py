@@ -108,6 +108,10 @@ def lead(assessment: Assessment) -> str:
         sentences.append(
             f"The best baseline, {one_line(baseline.name, 40)}, scores {score_words(assessment, baseline)}."
         )
+    others = [r for r in assessment.rows if r.verdict == "workable" and r.type != "lm"]
+    if assessment.smallest is None and others:
+        names = " and ".join(f"{one_line(r.name, 40)} ({score_text(job.metric, r.score)})" for r in others[:3])
+        sentences.append(f"Workable without being a rung: {names}.")
     return " ".join(sentences)
 
 
