@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
 
 Kind = Literal["classify", "transform", "generate"]
 Metric = Literal["accuracy", "exact_match", "bleu", "bits_per_byte"]
 SplitName = Literal["train", "valid", "test"]
 
 METRIC_OF_KIND: dict[Kind, Metric] = {"classify": "accuracy", "transform": "exact_match", "generate": "bits_per_byte"}
+
+
+class LoadOptions(TypedDict, total=False):
+    """What :meth:`Job.load` and :meth:`Job.from_rows` accept; :func:`smallfry.loading.load_job` says what each does."""
+
+    input_column: str
+    output_column: str
+    references_column: str | None
+    kind: Kind | None
+    metric: Metric | None
+    where: Mapping[str, str] | None
+    seed: int
+    name: str | None
+    limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,28 @@ class Job:
     metric: Metric
     source: str = ""
     notes: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def load(cls, source: str | Path, **options: Unpack[LoadOptions]) -> Job:
+        """A job from a file, ``hf:owner/name`` or a built-in name; see :func:`smallfry.loading.load_job`.
+
+        Raises:
+            SmallfryError: Anything wrong with the source, in one line.
+        """
+        from smallfry.loading import load_job
+
+        return load_job(source, **options)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]], **options: Unpack[LoadOptions]) -> Job:
+        """A job from rows in memory; see :func:`smallfry.loading.job_from_rows`.
+
+        Raises:
+            SmallfryError: Anything wrong with the rows, in one line.
+        """
+        from smallfry.loading import job_from_rows
+
+        return job_from_rows(rows, **options)
 
     @property
     def labels(self) -> tuple[str, ...]:
