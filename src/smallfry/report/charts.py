@@ -130,7 +130,7 @@ def axis_ranges(assessment: Assessment, shown: Sequence[Mark]) -> tuple[Interval
     core += [m.score for m in rungs if m.predicted]
     core += [job.target] if job.target is not None else []
     lo, hi = min(core), max(core)
-    span = max(hi - lo, 0.02 if job.metric in ("accuracy", "exact_match") else 0.02 * max(abs(hi), 1e-9))
+    span = max(hi - lo, 0.02 if job.metric != "bits_per_byte" else 0.02 * max(abs(hi), 1e-9))
     for mark in shown:
         better = mark.score > hi if job.higher_is_better else mark.score < lo
         if better or lo - 0.75 * span <= mark.score <= hi + 0.75 * span:
@@ -138,7 +138,7 @@ def axis_ranges(assessment: Assessment, shown: Sequence[Mark]) -> tuple[Interval
             lo, hi = min([lo, mark.score, *ends]), max([hi, mark.score, *ends])
     pad = 0.05 * max(hi - lo, span)
     lo, hi = lo - pad, hi + pad
-    if job.metric in ("accuracy", "exact_match"):
+    if job.metric != "bits_per_byte":
         lo, hi = max(lo, 0.0), min(hi, 1.0)
     elif lo < 0 <= min(m.score for m in shown):
         lo = 0.0

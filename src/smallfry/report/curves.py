@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..record import Assessment, CurvePoint, Row
-from .format import METRIC_NAMES, is_share, one_line, seconds_text, target_text
+from .format import METRIC_NAMES, one_line, seconds_text, target_text
 from .svg import WIDE, Box, Chart, Drawing, Label, Placed, Scale, place_labels, text_width
 
 _COLOURS = 6
@@ -101,7 +101,7 @@ def _panels(assessment: Assessment, rows: list[Row], timed: bool) -> list[_Panel
             lines(lambda p: p.valid_score),
             False,
             lambda v: target_text(job.metric, round(v, 6)),
-            job.target if is_share(job.metric) else None,
+            job.target,
         ),
     ]
 
@@ -145,8 +145,9 @@ def duration_ticks(scale: Scale, count: int) -> list[float]:
 
 def _y_scale(panel: _Panel, area: Box) -> Scale:
     values = [y for line in panel.lines for _, y in line.points]
-    values += [panel.target] if panel.target is not None else []
     lo, hi = min(values), max(values)
+    if panel.target is not None and lo - (hi - lo) < panel.target < hi + (hi - lo):
+        lo, hi = min(lo, panel.target), max(hi, panel.target)
     if panel.log_y:
         return Scale(lo / 1.08, hi * 1.08, area.y1, area.y0, log=True)
     pad = 0.06 * (hi - lo) or 0.05 * abs(hi) or 0.01

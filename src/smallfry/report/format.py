@@ -44,22 +44,27 @@ def one_line(text: object, limit: int = 0) -> str:
 
 
 def is_share(metric: Metric) -> bool:
-    """Whether scores of this metric are shares of 1, shown as percentages."""
+    """Whether scores of this metric are shares of the items, shown with a percent sign (BLEU goes without)."""
     return metric in ("accuracy", "exact_match")
+
+
+def unit_of(metric: Metric) -> float:
+    """What a score is multiplied by before it is shown: every metric but bits per byte is a fraction of 1."""
+    return 1.0 if metric == "bits_per_byte" else 100.0
 
 
 def score_text(metric: Metric, value: float | None) -> str:
     """A score with the digits its metric deserves: ``96.2%``, ``51.2``, ``1.234``."""
     if value is None or not math.isfinite(value):
         return MISSING
-    if is_share(metric):
-        return f"{100 * value:.1f}%"
-    return f"{value:.1f}" if metric == "bleu" else f"{value:.3f}"
+    if metric == "bits_per_byte":
+        return f"{value:.3f}"
+    return f"{100 * value:.1f}{'%' if is_share(metric) else ''}"
 
 
 def target_text(metric: Metric, value: float) -> str:
     """A target as the user wrote it, without padding zeros: ``95%``, ``1.1``."""
-    return f"{100 * value:.6g}%" if is_share(metric) else f"{value:.6g}"
+    return f"{unit_of(metric) * value:.6g}{'%' if is_share(metric) else ''}"
 
 
 def interval_text(metric: Metric, ci: Interval | None) -> str:
@@ -73,11 +78,10 @@ def difference_text(metric: Metric, value: float | None, unit: bool = True) -> s
     """A signed difference of two scores: ``+1.0 points``, ``−0.012``."""
     if value is None or not math.isfinite(value):
         return MISSING
-    digits = 1 if is_share(metric) or metric == "bleu" else 3
-    number = f"{100 * value if is_share(metric) else value:+.{digits}f}".replace("-", MINUS)
+    number = f"{unit_of(metric) * value:+.{3 if metric == 'bits_per_byte' else 1}f}".replace("-", MINUS)
     if not float(number.replace(MINUS, "-")):
         number = number[1:]
-    return f"{number} points" if unit and is_share(metric) else number
+    return f"{number} points" if unit and metric != "bits_per_byte" else number
 
 
 def count_text(value: int | None) -> str:

@@ -182,7 +182,8 @@ def _versus(a: Assessment, row: Row, name_other: bool) -> Markup:
     facts = [f"against {one_line(row.versus.other, 40)}"] if name_other else []
     if row.versus.ci is not None:
         facts.append(" to ".join(difference_text(metric, v, unit=False) for v in row.versus.ci))
-    facts += [p_text(row.versus.p)] if row.versus.p is not None else []
+    differ = f", {count_text(row.versus.n_discordant)} differ" if row.versus.n_discordant is not None else ""
+    facts += [p_text(row.versus.p) + differ] if row.versus.p is not None else []
     subs = [h("span.sub.nowrap" if i else "span.sub", fact) for i, fact in enumerate(facts)]
     return join([h(tone, difference_text(metric, row.versus.difference)), *subs])
 
@@ -361,7 +362,8 @@ def _method(a: Assessment) -> Markup:
     unit = "points are percentage points; " if is_share(a.job.metric) else ""
     text = (
         "The test rows were used for the scores and verdicts only, every choice was made on the validation rows. "
-        f"Intervals are 95%; {unit}differences are paired: both candidates answered the same items."
+        f"Intervals are 95%; {unit}differences are paired: both candidates answered the same items, "
+        "and those that differ are the ones only one of the two has right."
     )
     blocks = [("Settings", a.settings), ("Versions", a.versions), ("Machine", a.machine)]
     plan = {step.what: f"{seconds_text(step.seconds)} planned" for step in a.plan}
