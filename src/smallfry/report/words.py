@@ -161,8 +161,6 @@ def use_commands(assessment: Assessment) -> list[tuple[str, str]]:
     return [
         ("Answer one input", f"smallfry run {where} {example}"),
         ("Answer a file", f"smallfry run {where} --input inputs.jsonl"),
-        ("Serve it", f"smallfry serve {where}"),
-        ("Ship it", f"smallfry export {where} --to web --out model"),
         ("From Python", f"import smallfry\nmodel = smallfry.load({one_line(path)!r})\nprint(model({text!r}))"),
     ]
 

@@ -1,0 +1,46 @@
+"""The two verbs of the Python API beside `Job.load`: assess a job, load a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from smallfry.assessment import AssessSettings
+from smallfry.assessment import assess as run_assessment
+from smallfry.job import Job
+from smallfry.predictor import ModelPredictor
+from smallfry.record import Assessment
+
+
+def assess(job: Job, out: str | Path | None = None, **settings: Any) -> Assessment:
+    """Find the smallest workable rung for a job, beside honest baselines.
+
+    Args:
+        job: The job, from ``Job.load`` or ``Job.from_rows``.
+        out: Directory to write; ``runs/<job name>`` by default.
+        settings: Fields of `smallfry.assessment.AssessSettings`: ``target``, ``rungs``, ``budget`` (seconds),
+            ``seeds``, ``force``, ``resume``, ``workers``, ``form``, ``vocab``, ``baselines``.
+
+    Returns:
+        The record: ``smallest``, ``advice``, ``rows`` and the rest.
+
+    Raises:
+        SmallfryError: As `smallfry.assessment.assess`.
+    """
+    directory = Path(out) if out is not None else Path("runs") / job.name
+    return run_assessment(job, AssessSettings(out=directory, **settings))
+
+
+def load(path: str | Path) -> ModelPredictor:
+    """A trained model, to be called with a text.
+
+    Args:
+        path: A model directory, or an assessment's directory (its best model).
+
+    Raises:
+        SmallfryError: When it is neither.
+    """
+    directory = Path(path)
+    if (directory / "best" / "smallfry.json").exists():
+        directory = directory / "best"
+    return ModelPredictor.load(directory)

@@ -1,0 +1,411 @@
+"""From outcomes to rows, verdicts and advice: pure functions over what was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smallfry.assessment.work import Outcome, RungTask, score_answers
+from smallfry.data import JobData, Noise
+from smallfry.evals import statistics
+from smallfry.evals.metrics import METRICS, Scores
+from smallfry.forms import FormName, build_form
+from smallfry.frames import FrameCodec
+from smallfry.job import Job
+from smallfry.ladder import RUNGS, parse_size, shape_for
+from smallfry.predict import Point, predict_rungs
+from smallfry.record import (
+    Assessment,
+    CurvePoint,
+    ErrorExample,
+    PredictedPoint,
+    Prediction,
+    Row,
+    RowType,
+    Sample,
+    SeedScore,
+    Versus,
+)
+
+if TYPE_CHECKING:
+    from smallfry.assessment.run import State
+
+SHOWN_ERRORS = 40
+SHOWN_SAMPLES = 8
+CHEAPER = 4.0  # a baseline of comparable score is advised when it trains this many times faster or is simpler to run
+
+
+# ---- before training --------------------------------------------------------------------------------------------------
+
+
+def measure_speed(job: Job, form: FormName, codec: FrameCodec | None, rung: str) -> tuple[float, float]:
+    """Tokens that a whole training of the smallest rung computes, and padded tokens a second measured here.
+
+    A handful of real training steps on the job's own rows; about a second.
+    """
+    import torch
+
+    from smallfry.model import Transformer
+    from smallfry.optim import Optimizer
+    from smallfry.recipes import recipe_for
+    from smallfry.train import compute_dtype, loss_of
+
+    part = replace(job, train=job.train[:: max(1, len(job.train) // 4000)])
+    spelled = build_form(part, form, 512, job.kind == "classify", codec)
+    share = len(job.train) / len(part.train)
+    tokens = JobData(part.train, spelled, Noise(), 0.0, 4096, 0).tokens_per_epoch() * share
+    shape = shape_for(rung, spelled.tokenizer.vocab_size)
+    recipe = recipe_for(job, form, round(tokens), shape.params, 0)
+    model = Transformer(shape, recipe.dropout)
+    model.init_weights(torch.Generator().manual_seed(0))
+    model = model.to(compute_dtype())
+    optimizer = Optimizer(model, recipe.lr, recipe.muon_lr, recipe.weight_decay, recipe.ema)
+    batches = JobData(part.train[:600], spelled, Noise(), 0.0, recipe.batch_tokens, 0).epoch(0)
+    times = []
+    for batch in batches[:6]:
+        start = time.perf_counter()
+        loss_of(model, batch)[0].backward()  # type: ignore[no-untyped-call]
+        optimizer.step(0.0)
+        times.append((time.perf_counter() - start) / batch.num_tokens)
+    return tokens * recipe.epochs, 1.0 / median(times)
+
+
+def baseline_seconds(job: Job, names: Sequence[str]) -> float:
+    """A rough expectation for the plan, from the sizes of text that each kind of baseline was measured on."""
+    million = sum(len(e.input) + len(e.output) for e in job.train) / 1e6
+    per_million = {"majority": 0.1, "nearest": 3.0, "svm": 30.0, "crf": 60.0, "template": 10.0, "retrieval": 5.0,
+                   "ngram": 5.0}  # fmt: skip
+    return sum(1.0 + million * per_million.get(name, 10.0) for name in names)
+
+
+def has_case(job: Job) -> bool:
+    """Whether upper case could tell a model something: at least 5% of the inputs hold more than a first capital."""
+    rows = job.train[:2000]
+    return sum(any(c.isupper() for c in e.input[1:]) for e in rows) > 0.05 * max(1, len(rows))
+
+
+# ---- choosing on validation rows ----------------------------------------------------------------------------------------
+
+
+def pilot_scores(job: Job, outcome: Outcome) -> Scores:
+    """Scores of a pilot on the validation rows it answered."""
+    part = replace(job, valid=job.valid[: len(outcome.valid)])
+    result: Scores = score_answers(part, outcome.valid, "valid")
+    return result
+
+
+def best_pilot(job: Job, pilots: Sequence[tuple[RungTask, Outcome]]) -> RungTask:
+    """The setting to go on with.
+
+    Labels are compared by their cross-entropy, which ranks short trainings better than accuracy does; other outputs by
+    score, and where scores tie within one standard error, by the fewer tokens trained on.
+    """
+    if job.kind == "classify":
+        return min(pilots, key=lambda p: p[1].valid_loss if p[1].valid_loss is not None else np.inf)[0]
+    scored = [(task, outcome, pilot_scores(job, outcome)) for task, outcome in pilots]
+    sign = 1.0 if METRICS[job.metric].higher_is_better else -1.0
+    best = max(sign * s.score for _, _, s in scored)
+    top = next(s for _, _, s in scored if sign * s.score == best)
+    low, high = top.interval()
+    tied = [(t, o, s) for t, o, s in scored if sign * s.score >= best - (high - low) / 4]
+    return min(tied, key=lambda row: (row[1].tokens, -sign * row[2].score))[0]
+
+
+def valid_score(job: Job, outcomes: Mapping[int, Outcome]) -> float:
+    """Median validation score over seeds, with the sign turned so that more is better."""
+    sign = 1.0 if METRICS[job.metric].higher_is_better else -1.0
+    return sign * median(float(score_answers(job, o.valid, "valid").score) for o in outcomes.values())
+
+
+def best_rung(job: Job, rungs: Mapping[str, Mapping[int, Outcome]]) -> str:
+    """The rung with the best median validation score; with more seeds before fewer where scores tie."""
+    return max(rungs, key=lambda r: (valid_score(job, rungs[r]), len(rungs[r])))
+
+
+def best_pair(job: Job, state: State) -> tuple[str, str] | None:
+    """The rung and the baseline to combine: each the best on validation rows; None where there is nothing to combine.
+
+    Among rungs within half a point of the best, the one with the most seeds stands for the ladder.
+    """
+    names = [n for n in state.baselines if "-" not in n and n not in ("majority", "nearest")]
+    if not names or not state.rungs:
+        return None
+    top = max(valid_score(job, o) for o in state.rungs.values())
+    near = [r for r, o in state.rungs.items() if valid_score(job, o) >= top - 0.01]
+    rung = max(near, key=lambda r: (len(state.rungs[r]), valid_score(job, state.rungs[r])))
+    baseline = max(names, key=lambda n: valid_score(job, {0: state.baselines[n][0]}))
+    return rung, baseline
+
+
+def shipped(job: Job, state: State, record: Assessment) -> Outcome | None:
+    """The model to ship: of the smallest workable rung, else the best one, the seed with the best validation score."""
+    if not state.rungs:
+        return None
+    rung = record.smallest or best_rung(job, state.rungs)
+    sign = 1.0 if METRICS[job.metric].higher_is_better else -1.0
+    return max(state.rungs[rung].values(), key=lambda o: sign * float(score_answers(job, o.valid, "valid").score))
+
+
+# ---- rows -----------------------------------------------------------------------------------------------------------
+
+
+def outcome_text(job: Job, outcome: Outcome, split: str) -> str:
+    """One phrase on a finished task for the watcher."""
+    answers = outcome.test if split == "test" else outcome.valid
+    if split == "valid" and len(answers) < len(job.valid):
+        job = replace(job, valid=job.valid[: len(answers)])
+    score = score_answers(job, answers, "test" if split == "test" else "valid").score
+    unit = METRICS[job.metric].title if hasattr(METRICS[job.metric], "title") else job.metric
+    return f"{unit} {score:.3f} on {split}, {outcome.seconds:.0f} s"
+
+
+def make_row(
+    job: Job, name: str, kind: RowType, outcomes: Mapping[int, Outcome], target: float | None, codec: FrameCodec | None
+) -> Row:
+    """One candidate's row: median over seeds, the joint interval, the verdict."""
+    scores = {seed: score_answers(job, o.test, "test", codec) for seed, o in sorted(outcomes.items())}
+    values = [float(s.score) for s in scores.values()]
+    middle = float(median(values))
+    typical = min(scores.values(), key=lambda s: abs(s.score - middle))
+    if METRICS[job.metric].proportion:
+        middle, low, high = statistics.seeds_interval(values, typical.n)
+    else:
+        low, high = statistics.join_seed_spread(middle, *typical.interval(), values)
+    first = next(iter(outcomes.values()))
+    row = Row(name, kind, middle, (low, high), first.params, first.bytes, typical.n, note=first.note)
+    if kind != "baseline":
+        row.seeds = [SeedScore(seed, float(s.score)) for seed, s in scores.items()]
+    row.metrics = {
+        key: float(median(s.extra[key] for s in scores.values() if key in s.extra)) for key in sorted(typical.extra)
+    }
+    row.train_seconds = float(np.mean([o.seconds for o in outcomes.values()]))
+    latencies = [o.latency_ms for o in outcomes.values() if o.latency_ms is not None]
+    row.latency_ms = float(median(latencies)) if latencies else None
+    row.curves = {str(seed): [CurvePoint(**p) for p in o.curve] for seed, o in sorted(outcomes.items()) if o.curve}
+    if target is not None:
+        row.verdict = statistics.verdict(low, high, target, METRICS[job.metric].higher_is_better)
+        if row.verdict == "undecided" and METRICS[job.metric].proportion:
+            row.examples_to_decide = statistics.examples_to_decide(middle, typical.n, target)
+    return row
+
+
+def rung_row(
+    job: Job, rung: str, outcomes: Mapping[int, Outcome], target: float | None, codec: FrameCodec | None
+) -> Row:
+    """The row of a rung."""
+    row = make_row(job, rung, "lm", outcomes, target, codec)
+    skipped = next(iter(outcomes.values())).skipped
+    if skipped:
+        row.note = f"{skipped} training rows could not be written in this output form and were left out"
+    return row
+
+
+def versus(job: Job, mine: Mapping[int, Outcome], other: Outcome, name: str) -> Versus:
+    """Paired comparison of a candidate's median seed with another candidate on the same test items."""
+    scores = [score_answers(job, o.test, "test") for o in mine.values()]
+    middle = median(float(s.score) for s in scores)
+    typical = min(scores, key=lambda s: abs(s.score - middle))
+    theirs = score_answers(job, other.test, "test")
+    if METRICS[job.metric].proportion:
+        paired = statistics.mcnemar(typical.per_item > 0.5, theirs.per_item > 0.5)
+        discordant: int | None = paired.a_only + paired.b_only
+    else:
+        paired = statistics.paired_bootstrap(typical.per_item, theirs.per_item)
+        discordant = None
+    return Versus(name, paired.difference, (paired.low, paired.high), paired.p_value, discordant)
+
+
+def fill(
+    record: Assessment, job: Job, state: State, target: float | None, codec: FrameCodec | None, rungs: Sequence[str]
+) -> None:
+    """Put rows, verdicts, prediction, advice, errors and samples into the record."""
+    rows: list[Row] = []
+    for key, (outcome, _) in state.baselines.items():
+        row = make_row(job, outcome.name, "baseline", {0: outcome}, target, codec)
+        rows.append(row)
+        row.note = row.note or ("" if "-" not in key else "the linear SVM cut to the bytes of a rung")
+    base = {o.name: o for k, (o, _) in state.baselines.items() if "-" not in k}
+    sign = 1.0 if record.job.higher_is_better else -1.0
+    best = max(base, key=lambda n: sign * next(r.score for r in rows if r.name == n)) if base else None
+    for rung in sorted(state.rungs, key=parse_size):
+        row = rung_row(job, rung, state.rungs[rung], target, codec)
+        if best is not None:
+            row.versus = versus(job, state.rungs[rung], base[best], best)
+        rows.append(row)
+    if state.combined and state.combined_of is not None:
+        rung, baseline = state.combined_of
+        row = make_row(job, f"{rung} + {base_name(state, baseline)}", "combined", state.combined, target, codec)
+        if best is not None:
+            row.versus = versus(job, state.combined, base[best], best)
+        rows.append(row)
+    record.rows = rows
+    lms = [r for r in rows if r.type == "lm"]
+    record.smallest = next((r.name for r in lms if r.verdict == "workable"), None)
+    record.prediction = extrapolate(job, state, rungs)
+    record.advice = advise(record, best)
+    examples(record, job, state)
+
+
+def base_name(state: State, key: str) -> str:
+    """A baseline's name in tables."""
+    return state.baselines[key][0].name
+
+
+def extrapolate(job: Job, state: State, rungs: Sequence[str]) -> Prediction | None:
+    """What the rungs that were not trained would score, fitted on those that were."""
+    if not METRICS[job.metric].proportion:
+        return None
+    points = []
+    for by_seed in state.rungs.values():
+        for seed, outcome in by_seed.items():
+            scores = score_answers(job, outcome.test, "test")
+            points.append(Point(outcome.params, scores.n - round(float(scores.per_item.sum())), scores.n, seed))
+    done = set(state.rungs)
+    targets = [(r, parse_size(r)) for r in RUNGS if r not in done and parse_size(r) <= 2 * max(map(parse_size, rungs))]
+    if not targets:
+        return None
+    found = predict_rungs(points, targets)
+    shown = [PredictedPoint(p.name, p.params, p.score, (p.lo, p.hi)) for p in found.rungs]
+    return Prediction(shown, found.reason)
+
+
+# ---- words ------------------------------------------------------------------------------------------------------------
+
+
+def advise(record: Assessment, best_baseline: str | None) -> str:
+    """One sentence: what to use, and why."""
+    lms = [r for r in record.rows if r.type == "lm"]
+    sign = 1.0 if record.job.higher_is_better else -1.0
+    baseline = next((r for r in record.rows if r.name == best_baseline and r.type == "baseline"), None)
+    combined = next((r for r in record.rows if r.type == "combined"), None)
+    chosen = next((r for r in lms if r.name == record.smallest), None)
+    if chosen is not None:
+        if baseline is not None and baseline.verdict == "workable":
+            return _workable_beside_baseline(chosen, baseline)
+        return (
+            f"Use the {chosen.name} model: {_score(chosen)} clears the target of {record.job.target:g} in "
+            f"{_size(chosen.bytes)}{_beyond(chosen)}."
+        )
+    if baseline is not None and baseline.verdict == "workable":
+        return f"Use {baseline.name}: {_score(baseline)} clears the target and no language model tried does."
+    if combined is not None and combined.verdict == "workable":
+        return f"Use the combination {combined.name}: {_score(combined)} clears the target; neither part does alone."
+    if not lms:
+        return "No language model was trained."
+    top = max(lms, key=lambda r: sign * r.score)
+    return _nothing_workable(record, top, baseline, combined)
+
+
+def _workable_beside_baseline(chosen: Row, baseline: Row) -> str:
+    versus = chosen.versus
+    if versus is not None and versus.ci is not None and versus.ci[0] > 0:
+        return (
+            f"Use the {chosen.name} model: {_score(chosen)}, significantly better than {baseline.name} "
+            f"({_score(baseline)}), which would do as well if simplicity counts more."
+        )
+    return (
+        f"Use {baseline.name}: {_score(baseline)} also clears the target, trains in "
+        f"{_seconds(baseline.train_seconds)} against {_seconds(chosen.train_seconds)}, and the {chosen.name} model "
+        f"({_score(chosen)}, {_size(chosen.bytes)} against {_size(baseline.bytes)}) is not significantly better."
+    )
+
+
+def _nothing_workable(record: Assessment, top: Row, baseline: Row | None, combined: Row | None) -> str:
+    target = record.job.target
+    lead = f"Nothing tried reaches the target of {target:g} for sure" if target is not None else "No target was given"
+    parts = []
+    if baseline is not None and top.versus is not None and top.versus.ci is not None:
+        low, high = top.versus.ci
+        if (low > 0) == record.job.higher_is_better and low * high > 0:
+            parts.append(f"the {top.name} model ({_score(top)}) is significantly better than {baseline.name}")
+        elif low * high > 0:
+            parts.append(
+                f"{baseline.name} ({_score(baseline)}) is significantly better than the {top.name} model "
+                f"({_score(top)}) and far cheaper: use it"
+            )
+        else:
+            parts.append(
+                f"{baseline.name} ({_score(baseline)}) and the {top.name} model ({_score(top)}) cannot be told apart: "
+                f"use {'the model if size matters' if (top.bytes or 0) < (baseline.bytes or 0) else baseline.name}"
+            )
+    else:
+        parts.append(f"the best is the {top.name} model ({_score(top)})")
+    if combined is not None and combined.versus is not None and combined.versus.ci is not None:
+        if combined.versus.ci[0] > 0 and record.job.higher_is_better:
+            parts.append(f"both combined are better than either ({_score(combined)})")
+    undecided = [r for r in record.rows if r.type == "lm" and r.verdict == "undecided" and r.examples_to_decide]
+    if undecided:
+        parts.append(f"about {undecided[0].examples_to_decide:,} more test examples would decide {undecided[0].name}")
+    return f"{lead}; {'; '.join(parts)}."
+
+
+def _score(row: Row) -> str:
+    return f"{row.score:.3f} [{row.ci[0]:.3f}, {row.ci[1]:.3f}]"
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "unknown size"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "unknown time" if seconds is None else f"{seconds:.0f} s"
+
+
+def _beyond(row: Row) -> str:
+    if row.versus is None:
+        return ""
+    return f", {row.versus.difference:+.3f} beside the best baseline ({row.versus.other})"
+
+
+def examples(record: Assessment, job: Job, state: State) -> None:
+    """Errors and samples of the model that is shipped."""
+    best = shipped(job, state, record)
+    if best is None or job.metric == "bits_per_byte":
+        return
+    scores = score_answers(job, best.test, "test")
+    if not METRICS[job.metric].proportion:
+        record.samples = [
+            Sample(e.input, str(a[0]), e.output) for e, a in list(zip(job.test, best.test, strict=True))[:SHOWN_SAMPLES]
+        ]
+        return
+    for row, answer, right in zip(job.test, best.test, scores.per_item, strict=True):
+        if right < 0.5 and len(record.errors) < SHOWN_ERRORS:
+            record.errors.append(ErrorExample(row.input, row.output, str(answer[0]), float(answer[1])))
+        elif right > 0.5 and len(record.samples) < SHOWN_SAMPLES:
+            record.samples.append(Sample(row.input, str(answer[0]), row.output))
+
+
+# ---- provenance -------------------------------------------------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    """Versions of what was used."""
+    found = {"python": platform.python_version()}
+    for name in ("smallfry", "torch", "numpy", "tokenizers", "scikit-learn", "sklearn-crfsuite", "llguidance"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on, as far as it decides speed; no host name."""
+    from smallfry.train import compute_dtype
+
+    cpu = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            cpu = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), cpu)
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "compute": str(compute_dtype())[6:]}

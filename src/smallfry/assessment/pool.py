@@ -1,0 +1,171 @@
+"""Worker processes, one a core: they fit and ask candidates, report every step, and save when told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smallfry.assessment.work import BaselineTask, Outcome, RungTask, limit_threads, run_baseline, run_rung
+from smallfry.candidates import Predictor
+from smallfry.frames import FrameCodec
+from smallfry.job import Job
+from smallfry.train import Progress
+
+Task = RungTask | BaselineTask
+_REPORT_SECONDS = 0.3
+
+
+@dataclass(slots=True)
+class Result:
+    """A finished task; ``predictor`` only for baselines."""
+
+    task: Task
+    outcome: Outcome
+    predictor: Predictor | None = None
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM arrived; workers have saved."""
+
+
+@dataclass(slots=True)
+class _Context:
+    """What every worker knows; set once when it starts."""
+
+    job: Job
+    codec: FrameCodec | None
+    out: Path
+    resume: bool
+    reports: Any
+
+
+_context: _Context | None = None
+
+
+def _start_worker(job: Job, codec: FrameCodec | None, out: Path, resume: bool, reports: Any) -> None:
+    global _context
+    limit_threads()
+    _context = _Context(job, codec, out, resume, reports)
+
+
+def _run(task: Task) -> Result:
+    assert _context is not None
+    c = _context
+    path = c.out / "work" / task.key / "outcome.json"
+    if isinstance(task, BaselineTask):
+        outcome, predictor = run_baseline(c.job, task)
+        return Result(task, outcome, predictor)
+    if c.resume and (found := Outcome.load(path)) is not None:
+        return Result(task, found)
+    last = 0.0
+
+    def watch(progress: Progress) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last > _REPORT_SECONDS:
+            last = now
+            c.reports.put((task.key, progress))
+
+    outcome = run_rung(c.job, task, c.out, c.codec, c.resume, watch)
+    outcome.save(path)
+    return Result(task, outcome)
+
+
+class Pool:
+    """Runs tasks in worker processes.
+
+    Args:
+        job: Given to each worker once.
+        codec: The job's frame codec.
+        out: The assessment's directory.
+        resume: Whether finished outcomes and saved states in ``out`` are used.
+        workers: Processes.
+        watch: Told a task's key and progress.
+    """
+
+    def __init__(
+        self, job: Job, codec: FrameCodec | None, out: Path, resume: bool, workers: int,
+        watch: Callable[[str, Progress], None],
+    ) -> None:  # fmt: skip
+        context = multiprocessing.get_context("spawn")
+        self._reports = context.Queue()
+        self._watch = watch
+        self.workers = workers
+        with _one_thread():
+            self._pool = ProcessPoolExecutor(
+                workers, context, initializer=_start_worker, initargs=(job, codec, out, resume, self._reports)
+            )
+        self._futures: dict[Future[Result], Task] = {}
+
+    @property
+    def running(self) -> int:
+        """Tasks submitted and not yet handed back."""
+        return len(self._futures)
+
+    def submit(self, task: Task) -> None:
+        """Queue a task."""
+        with _one_thread():
+            self._futures[self._pool.submit(_run, task)] = task
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run any picklable function in a worker (for work that is not a task)."""
+        return self._pool.submit(function, *args)
+
+    def next(self) -> Result:
+        """Wait for the next task to finish.
+
+        Raises:
+            Stopped: When a training was interrupted.
+        """
+        while True:
+            done, _ = wait(self._futures, timeout=0.1, return_when=FIRST_COMPLETED)
+            self._drain()
+            for future in done:
+                del self._futures[future]
+                result = future.result()
+                if not result.outcome.finished:
+                    raise Stopped
+                return result
+
+    def stop(self) -> None:
+        """Ask workers to save and wait for them."""
+        for process in list(getattr(self._pool, "_processes", {}).values()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._reports.close()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                key, progress = self._reports.get_nowait()
+                self._watch(key, progress)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Children inherit thread counts from the environment, which libraries read when they are imported."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names[:3], "1"), TOKENIZERS_PARALLELISM="false")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,457 @@
+"""One assessment from start to end: check, baselines, pilot, climb, combine, compare, write down."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from smallfry import check
+from smallfry.assessment import conclude
+from smallfry.assessment.climb import Climber
+from smallfry.assessment.combine import CombineTask, run_combined
+from smallfry.assessment.pool import Pool, Result, Stopped
+from smallfry.assessment.work import BaselineTask, Outcome, RungTask, limit_threads, score_answers
+from smallfry.baselines import standard_baselines
+from smallfry.candidates import Predictor
+from smallfry.checkpoint import read_json, write_atomic
+from smallfry.errors import SmallfryError
+from smallfry.evals.metrics import METRICS
+from smallfry.forms import FormName, available_forms
+from smallfry.frames import FrameCodec
+from smallfry.job import Job
+from smallfry.ladder import parse_size, shape_for
+from smallfry.record import Assessment, JobRecord, PilotRecord, PlanStep
+from smallfry.report import write_report
+from smallfry.tokenizer import MIN_VOCAB
+from smallfry.train import Progress
+
+DEFAULT_TARGET = {"accuracy": 0.95, "exact_match": 0.95, "bleu": None, "bits_per_byte": None}
+DEFAULT_RUNGS = ("0.25m", "1m", "5m")
+PILOT_VOCABS = (MIN_VOCAB, 512, 2048)
+PILOT_SHARE = 0.3
+SECONDS_EXPONENT = 0.77  # of parameters: time of a training step, measured on the rungs from 0.25m to 5m
+RESERVE = 0.06  # of the budget, kept for combining and writing
+
+
+class Watcher(Protocol):
+    """What an assessment tells whoever looks on; the command line draws it."""
+
+    def plan(self, steps: Sequence[PlanStep]) -> None:
+        """The plan, before anything is fitted."""
+
+    def started(self, key: str, seconds: float) -> None:
+        """A task began that is expected to take ``seconds``."""
+
+    def progress(self, key: str, progress: Progress) -> None:
+        """A training went on."""
+
+    def finished(self, key: str, text: str) -> None:
+        """A task ended; ``text`` says how."""
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def plan(self, steps: Sequence[PlanStep]) -> None:
+        """Ignore."""
+
+    def started(self, key: str, seconds: float) -> None:
+        """Ignore."""
+
+    def progress(self, key: str, progress: Progress) -> None:
+        """Ignore."""
+
+    def finished(self, key: str, text: str) -> None:
+        """Ignore."""
+
+
+@dataclass(frozen=True)
+class AssessSettings:
+    """What the user can set.
+
+    Args:
+        target: Score that makes a candidate workable; None for the kind's default (0.95, none for open text).
+        rungs: Rungs to climb, smallest first.
+        budget: Seconds the whole assessment may take, about.
+        seeds: Seeds of a rung on which the verdict hangs.
+        seed: The first seed.
+        out: Directory to write.
+        force: Replace an existing directory.
+        resume: Go on with an interrupted assessment in ``out``.
+        workers: Processes; 0 for one a core.
+        form: Use this output form instead of piloting.
+        vocab: Use this vocabulary instead of piloting.
+        baselines: Names of the baselines to fit; None for all that fit the job.
+        command: The command line, for the record.
+    """
+
+    target: float | None = None
+    rungs: tuple[str, ...] = DEFAULT_RUNGS
+    budget: float = 900.0
+    seeds: int = 3
+    seed: int = 0
+    out: Path = Path("runs/assessment")
+    force: bool = False
+    resume: bool = False
+    workers: int = 0
+    form: FormName | None = None
+    vocab: int | None = None
+    baselines: tuple[str, ...] | None = None
+    command: str = ""
+
+
+@dataclass
+class State:
+    """Everything an assessment has found so far."""
+
+    baselines: dict[str, tuple[Outcome, Predictor]] = field(default_factory=dict)
+    pilots: list[tuple[RungTask, Outcome]] = field(default_factory=list)
+    chosen: RungTask | None = None
+    rungs: dict[str, dict[int, Outcome]] = field(default_factory=dict)
+    combined: dict[int, Outcome] = field(default_factory=dict)
+    combined_of: tuple[str, str] | None = None
+
+
+def assess(job: Job, settings: AssessSettings, watcher: Watcher | None = None) -> Assessment:
+    """Find the smallest workable rung for a job, beside baselines.
+
+    Args:
+        job: The job.
+        settings: Target, rungs, budget and the rest.
+        watcher: Told of plan and progress.
+
+    Returns:
+        The record, which also stands in ``settings.out / "assessment.json"`` with the report and the best model.
+
+    Raises:
+        SmallfryError: When the output directory exists, a rung cannot hold the vocabulary, or the run was interrupted.
+    """
+    run = _Run(job, settings, watcher or Silent())
+    with _terminate_as_interrupt():
+        try:
+            return run.go()
+        except (KeyboardInterrupt, Stopped):
+            run.pool_stop()
+            raise SmallfryError(
+                f"interrupted: finished trainings and the state of running ones are in {settings.out}; "
+                "run the same command with --resume to go on"
+            ) from None
+        finally:
+            run.close()
+
+
+class _Run:
+    def __init__(self, job: Job, settings: AssessSettings, watcher: Watcher) -> None:
+        self.job, self.settings, self.watcher = job, settings, watcher
+        self.began = time.perf_counter()
+        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self.out = settings.out
+        self.state = State()
+        self.pool: Pool | None = None
+        self.target = settings.target if settings.target is not None else DEFAULT_TARGET[job.metric]
+        self.higher = METRICS[job.metric].higher_is_better
+        self.rungs = sorted(settings.rungs, key=parse_size)
+        for rung in self.rungs:
+            shape_for(rung, 2048 if parse_size(rung) >= 250_000 else MIN_VOCAB)
+        self.codec: FrameCodec | None = None
+        self.plan: list[PlanStep] = []
+
+    # ---- the whole ------------------------------------------------------------------------------------------------
+
+    def go(self) -> Assessment:
+        limit_threads()
+        self._open()
+        card = check.card(self.job)
+        self.codec = FrameCodec.learn(self.job.train) if self.job.kind == "transform" else None
+        workers = self.settings.workers or max(1, os.cpu_count() or 1)
+        self.pool = Pool(self.job, self.codec, self.out, self.settings.resume, workers, self.watcher.progress)
+        self._make_plan(workers)
+        self.watcher.plan(self.plan)
+        self._fit_baselines_and_pilot()
+        self._climb()
+        self._cut_baselines()
+        self._combine()
+        record = self._record(card)
+        self._write(record)
+        return record
+
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.perf_counter() - self.began
+
+    def pool_stop(self) -> None:
+        """Let workers save."""
+        if self.pool is not None:
+            self.pool.stop()
+
+    def close(self) -> None:
+        """End the workers."""
+        if self.pool is not None:
+            self.pool.close()
+
+    def _open(self) -> None:
+        """Make the output directory; never write over another run."""
+        out, s = self.out, self.settings
+        marker = out / "work" / "job.json"
+        identity = {"hashes": self.job.hashes(), "rungs": self.rungs, "seed": s.seed, "form": s.form, "vocab": s.vocab}
+        try:
+            if out.exists() and not out.is_dir():
+                raise SmallfryError(f"{out}: is a file; choose another directory with --out")
+            if out.exists() and any(out.iterdir()):
+                if s.resume:
+                    if not marker.exists() or read_json(marker)["hashes"] != identity["hashes"]:
+                        raise SmallfryError(
+                            f"{out}: holds no run of this job to resume; leave out --resume or choose --out"
+                        )
+                elif s.force:
+                    if not marker.exists():
+                        raise SmallfryError(
+                            f"{out}: was not made by assess, so --force leaves it alone; choose another --out"
+                        )
+                    shutil.rmtree(out)
+                else:
+                    raise SmallfryError(
+                        f"{out}: exists and is not empty; choose another --out, --resume to go on, or --force to replace it"
+                    )
+            marker.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SmallfryError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
+        write_atomic(marker, json.dumps(identity))
+
+    # ---- plan -----------------------------------------------------------------------------------------------------
+
+    def _make_plan(self, workers: int) -> None:
+        form = self.settings.form or available_forms(self.job, self.codec)[0]
+        tokens, speed = conclude.measure_speed(self.job, form, self.codec, self.rungs[0])
+        self._first_rung_seconds = tokens / speed
+        pilots = len(self._pilot_forms()) + (0 if self.settings.vocab else len(PILOT_VOCABS) - 1)
+        names = self._baseline_names()
+        steps = [PlanStep(f"baselines: {', '.join(names)}", conclude.baseline_seconds(self.job, names) / workers)]
+        steps.append(
+            PlanStep(f"pilot: {pilots} forms and vocabularies on {self.rungs[0]}",
+                     pilots * PILOT_SHARE * self._first_rung_seconds / workers)
+        )  # fmt: skip
+        for rung in self.rungs:
+            steps.append(PlanStep(f"train {rung}, one seed", self._estimate(rung)))
+        more = (self.settings.seeds - 1) * self._estimate(self.rungs[-1]) / workers
+        steps.append(PlanStep(f"up to {self.settings.seeds - 1} more seeds where the verdict hangs on them", more))
+        self.plan = steps
+
+    def _estimate(self, rung: str) -> float:
+        """Seconds of one training of a rung, from what the smallest one took (or was measured to take)."""
+        first = self._first_rung_seconds
+        done = self.state.rungs.get(self.rungs[0], {})
+        if done:
+            first = max(o.seconds for o in done.values())
+        ratio = parse_size(rung) / parse_size(self.rungs[0])
+        largest = [o for by_seed in self.state.rungs.values() for o in by_seed.values()]
+        if largest:  # the largest rung measured so far is the best guide to a larger one
+            o = max(largest, key=lambda o: o.params)
+            return float(o.seconds) * (parse_size(rung) / o.params) ** SECONDS_EXPONENT
+        return float(first) * ratio**SECONDS_EXPONENT
+
+    def _seconds_left(self) -> float:
+        return self.settings.budget * (1.0 - RESERVE) - self.seconds()
+
+    # ---- baselines and pilot --------------------------------------------------------------------------------------
+
+    def _baseline_names(self) -> list[str]:
+        names = [name for name, _ in standard_baselines(self.job)]
+        if self.settings.baselines is None:
+            return names
+        unknown = sorted(set(self.settings.baselines) - set(names))
+        if unknown:
+            raise SmallfryError(f"no baseline {unknown[0]!r} for this job; there are: {', '.join(names)}")
+        return [n for n in names if n in self.settings.baselines]
+
+    def _pilot_forms(self) -> list[FormName]:
+        return [self.settings.form] if self.settings.form else available_forms(self.job, self.codec)
+
+    def _fit_baselines_and_pilot(self) -> None:
+        assert self.pool is not None
+        for name in self._baseline_names():
+            self._submit(BaselineTask(name), 0.0)
+        vocab = self.settings.vocab or 512
+        lower = self.job.kind == "classify"
+        forms = self._pilot_forms()
+        for form in forms:
+            self._submit(
+                self._pilot_task(form, vocab, lower or form == "inline"), PILOT_SHARE * self._first_rung_seconds
+            )
+        self._drain_all()
+        best = self._best_pilot()
+        if not self.settings.vocab:
+            for other in PILOT_VOCABS:
+                if other != vocab:
+                    self._submit(
+                        self._pilot_task(best.form, other, best.lowercase), PILOT_SHARE * self._first_rung_seconds
+                    )
+            self._drain_all()
+            best = self._best_pilot()
+        if best.lowercase and conclude.has_case(self.job):
+            self._submit(self._pilot_task(best.form, best.vocab_size, False), PILOT_SHARE * self._first_rung_seconds)
+            self._drain_all()
+            best = self._best_pilot()
+        self.state.chosen = best
+
+    def _pilot_task(self, form: FormName, vocab: int, lowercase: bool) -> RungTask:
+        return RungTask(self.rungs[0], self.settings.seed, form, vocab, lowercase, PILOT_SHARE, pilot=True)
+
+    def _best_pilot(self) -> RungTask:
+        """The best validation score; where scores tie within chance, the smaller loss of the same form, then tokens."""
+        return conclude.best_pilot(self.job, self.state.pilots)
+
+    # ---- climbing -------------------------------------------------------------------------------------------------
+
+    def _climb(self) -> None:
+        assert self.pool is not None and self.state.chosen is not None
+        s = self.settings
+        seeds = list(range(s.seed, s.seed + s.seeds))
+        climber = Climber(self.rungs, seeds, self.higher, self._estimate, self._seconds_left, self.pool.workers)
+        while True:
+            while self.pool.running < self.pool.workers and (step := climber.next()) is not None:
+                chosen = self.state.chosen
+                task = RungTask(step[0], step[1], chosen.form, chosen.vocab_size, chosen.lowercase)
+                self._submit(task, self._estimate(step[0]))
+            if not self.pool.running:
+                return
+            result = self._take()
+            if isinstance(result.task, RungTask):
+                rung, seed = result.task.rung, result.task.seed
+                valid = float(score_answers(self.job, result.outcome.valid, "valid").score)
+                row = conclude.rung_row(self.job, rung, self.state.rungs[rung], self.target, self.codec)
+                climber.record(rung, seed, valid, row.verdict)
+
+    # ---- the rest -------------------------------------------------------------------------------------------------
+
+    def _cut_baselines(self) -> None:
+        """The linear SVM again, cut to the bytes of each rung that was trained: an even comparison."""
+        if self.job.kind != "classify" or "svm" not in self.state.baselines:
+            return
+        full = self.state.baselines["svm"][0].bytes
+        for by_seed in self.state.rungs.values():
+            size = next(iter(by_seed.values())).bytes
+            if size < full:
+                self._submit(BaselineTask("svm", size), 0.0)
+        self._drain_all()
+
+    def _combine(self) -> None:
+        """The best rung and the best baseline together, one combination a seed, weighed on validation rows."""
+        assert self.pool is not None
+        pair = conclude.best_pair(self.job, self.state)
+        if pair is None or self.job.metric == "bits_per_byte":
+            return
+        rung, baseline = pair
+        self.state.combined_of = pair
+        predictor = self.state.baselines[baseline][1]
+        futures: dict[int, Future[Outcome]] = {}
+        for seed, outcome in self.state.rungs[rung].items():
+            assert outcome.model_dir is not None
+            task = CombineTask(rung, baseline, self.out / outcome.model_dir)
+            self.watcher.started(f"combined-s{seed}", 10.0)
+            futures[seed] = self.pool.call(run_combined, self.job, task, predictor, self.codec)
+        for seed, future in futures.items():
+            self.state.combined[seed] = future.result()
+            self.watcher.finished(f"combined-s{seed}", "")
+
+    def _submit(self, task: RungTask | BaselineTask, seconds: float) -> None:
+        assert self.pool is not None
+        self.pool.submit(task)
+        self.watcher.started(task.key, seconds)
+
+    def _drain_all(self) -> None:
+        assert self.pool is not None
+        while self.pool.running:
+            self._take()
+
+    def _take(self) -> Result:
+        """Wait for a task and file its outcome."""
+        assert self.pool is not None
+        result = self.pool.next()
+        task, outcome = result.task, result.outcome
+        if isinstance(task, BaselineTask):
+            assert result.predictor is not None
+            name = task.name if task.max_bytes is None else f"{task.name}-{task.max_bytes}"
+            self.state.baselines[name] = (outcome, result.predictor)
+        elif task.pilot:
+            self.state.pilots.append((task, outcome))
+        else:
+            self.state.rungs.setdefault(task.rung, {})[task.seed] = outcome
+        split = "test" if outcome.test else "valid"
+        self.watcher.finished(task.key, conclude.outcome_text(self.job, outcome, split))
+        return result
+
+    # ---- writing --------------------------------------------------------------------------------------------------
+
+    def _record(self, card: check.DataCard) -> Assessment:
+        job, s = self.job, self.settings
+        record = Assessment(
+            JobRecord(
+                job.name, job.kind, job.metric, self.higher, self.target, len(job.train), len(job.valid), len(job.test),
+                job.source, job.hashes(), list(job.notes), card.to_dict(), check.warnings(card),
+            ),
+            command=s.command, started=self.started, out=str(self.out), plan=self.plan,
+            versions=conclude.versions(), machine=conclude.machine(),
+        )  # fmt: skip
+        chosen = self.state.chosen
+        assert chosen is not None
+        record.settings = {
+            "rungs": self.rungs, "budget_seconds": s.budget, "seeds": s.seeds, "first_seed": s.seed,
+            "form": chosen.form, "vocab": chosen.vocab_size, "lowercase": chosen.lowercase,
+            "workers": self.pool.workers if self.pool else 0,
+            "recipes": {r: next(iter(o.values())).recipe for r, o in self.state.rungs.items()},
+            "shapes": {r: next(iter(o.values())).shape for r, o in self.state.rungs.items()},
+        }  # fmt: skip
+        record.pilot = [self._pilot_record(t, o) for t, o in self.state.pilots]
+        conclude.fill(record, job, self.state, self.target, self.codec, self.rungs)
+        record.seconds = self.seconds()
+        return record
+
+    def _pilot_record(self, task: RungTask, outcome: Outcome) -> PilotRecord:
+        part = conclude.pilot_scores(self.job, outcome)
+        return PilotRecord(
+            task.form, task.vocab_size, task.lowercase, task.rung, part.score, part.interval(), outcome.valid_loss,
+            outcome.seconds, task == self.state.chosen,
+        )  # fmt: skip
+
+    def _write(self, record: Assessment) -> None:
+        best = conclude.shipped(self.job, self.state, record)
+        if best is not None and best.model_dir is not None:
+            target = self.out / "best"
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(self.out / best.model_dir, target)
+            card = read_json(target / "smallfry.json")
+            row = next(r for r in record.rows if r.name == best.name and r.type == "lm")
+            card["score"] = {"metric": self.job.metric, "score": row.score, "ci": list(row.ci), "n": row.n}
+            write_atomic(target / "smallfry.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+            record.model_dir = "best"
+        record.seconds = self.seconds()
+        record.save(self.out / "assessment.json")
+        write_report(record, self.out)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM to the main process is a Ctrl-C."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous: Any = None
+    with contextlib.suppress(ValueError):  # not the main thread
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)

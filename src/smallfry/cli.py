@@ -1,0 +1,246 @@
+"""The command line: every command is a few lines over the public API."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from smallfry.errors import SmallfryError
+from smallfry.job import Job, Kind, Metric
+
+app = typer.Typer(
+    help="What is the smallest language model that is workable for this job? Answered by measurement.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+)  # fmt: skip
+console = Console()
+errors = Console(stderr=True)
+
+JobArg = Annotated[
+    str, typer.Argument(help="A file (.jsonl, .jsonl.gz, .csv, .tsv, .parquet), hf:owner/name, or a built-in name")
+]
+InputColumn = Annotated[str, typer.Option(help="Column of what the model is given")]
+OutputColumn = Annotated[str, typer.Option(help="Column of what it must answer")]
+References = Annotated[str | None, typer.Option(help="Column of further accepted answers")]
+KindOption = Annotated[str | None, typer.Option(help="classify, transform or generate; inferred by default")]
+MetricOption = Annotated[str | None, typer.Option(help="accuracy, exact_match, bleu or bits_per_byte")]
+Where = Annotated[list[str] | None, typer.Option(help="Keep rows whose column has this value: COLUMN=VALUE")]
+Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object")]
+
+
+def main() -> None:
+    """Run the command line; a `SmallfryError` becomes one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console that cannot show a character still shows the rest
+    try:
+        app()
+    except SmallfryError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("torch", "sklearn", "sklearn_crfsuite", "scipy", "llguidance"):
+            errors.print(
+                f"error: this command needs {error.name}; install it with: pip install 'smallfry\\[lab]'", style="red"
+            )
+            sys.exit(2)
+        raise
+
+
+def _load(
+    source: str, input_column: str, output_column: str, references: str | None, kind: str | None, metric: str | None,
+    where: list[str] | None, seed: int = 0,
+) -> Job:  # fmt: skip
+    conditions: dict[str, str] = {}
+    for condition in where or []:
+        column, equals, value = condition.partition("=")
+        if not equals:
+            raise SmallfryError(f"--where {condition}: expected COLUMN=VALUE, for example --where lang=en")
+        conditions[column] = value
+    for given, known, name in (
+        (kind, ("classify", "transform", "generate"), "--kind"),
+        (metric, ("accuracy", "exact_match", "bleu", "bits_per_byte"), "--metric"),
+    ):
+        if given is not None and given not in known:
+            raise SmallfryError(f"{name} {given}: expected one of {', '.join(known)}")
+    return Job.load(
+        source, input_column=input_column, output_column=output_column, references_column=references,
+        kind=cast("Kind | None", kind), metric=cast("Metric | None", metric), where=conditions or None, seed=seed,
+    )  # fmt: skip
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``10m`` or ``1.5h``.
+
+    Raises:
+        SmallfryError: When it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise SmallfryError(f"--budget {text}: expected a time such as 90s, 10m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _print_json(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+@app.command()
+def ladder(
+    vocab: Annotated[int, typer.Option(help="Vocabulary size")] = 1024,
+    tokens: Annotated[int, typer.Option(help="Tokens to train on, for the time column")] = 6_000_000,
+    as_json: Json = False,
+) -> None:
+    """The sizes: shape, parameters by part, FLOPs, bytes, time to train."""
+    from dataclasses import asdict
+
+    from smallfry.ladder import REFERENCES, render_ladder
+    from smallfry.ladder import ladder as rungs
+
+    console.print(render_ladder(vocab, tokens))
+    if as_json:
+        _print_json({
+            "vocab": vocab, "rungs": [asdict(r) for r in rungs(vocab)],
+            "references": [{"name": r.name, "params": r.params} for r in REFERENCES],
+        })  # fmt: skip
+
+
+@app.command()
+def jobs(as_json: Json = False) -> None:
+    """The built-in jobs by name."""
+    from smallfry.builtin import BUILTIN
+
+    table = Table("job", "kind", "what it is", title="Built-in jobs (generated on the spot, nothing is downloaded)")
+    for name, spec in BUILTIN.items():
+        table.add_row(name, spec.kind, spec.description)
+    console.print(table)
+    if as_json:
+        _print_json({"jobs": [{"name": n, "kind": s.kind, "description": s.description} for n, s in BUILTIN.items()]})
+
+
+@app.command()
+def check(
+    job: JobArg, input_column: InputColumn = "input", output_column: OutputColumn = "output",
+    references_column: References = None, kind: KindOption = None, metric: MetricOption = None, where: Where = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """What the data looks like: sizes, duplicates, leakage, labels, lengths, new words."""
+    from smallfry.check import card, render
+
+    found = card(_load(job, input_column, output_column, references_column, kind, metric, where))
+    console.print(render(found))
+    if as_json:
+        _print_json(found.to_dict())
+
+
+@app.command()
+def assess(
+    job: JobArg,
+    target: Annotated[float | None, typer.Option(help="Score that makes a model workable (default 0.95 where answers are right or wrong)")] = None,
+    rungs: Annotated[str, typer.Option(help="Sizes to climb, smallest first")] = "0.25m,1m,5m",
+    budget: Annotated[str, typer.Option(help="Time to spend, about: 90s, 10m, 1h")] = "15m",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds where the verdict hangs on them")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Directory to write (default: runs/JOB)")] = None,
+    input_column: InputColumn = "input", output_column: OutputColumn = "output",
+    references_column: References = None, kind: KindOption = None, metric: MetricOption = None, where: Where = None,
+    seed: Annotated[int, typer.Option(help="First seed")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one a core")] = 0,
+    form: Annotated[str | None, typer.Option(help="text, units or inline, instead of piloting")] = None,
+    vocab: Annotated[int | None, typer.Option(help="Vocabulary size, instead of piloting")] = None,
+    baselines: Annotated[str | None, typer.Option(help="Baselines to fit, instead of all that fit the job")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted assessment")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier assessment in --out")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Find the smallest workable model for a job, beside honest baselines."""
+    from smallfry.assessment import AssessSettings
+    from smallfry.assessment import assess as run_assessment
+    from smallfry.progress import LiveWatcher, duration
+    from smallfry.record import summary
+    from smallfry.report import render_terminal
+
+    if form is not None and form not in ("text", "units", "inline"):
+        raise SmallfryError(f"--form {form}: expected text, units or inline")
+    loaded = _load(job, input_column, output_column, references_column, kind, metric, where, seed)
+    for note in loaded.notes:
+        console.print(f"[dim]{note}[/dim]", highlight=False)
+    settings = AssessSettings(
+        target=target, rungs=tuple(r.strip() for r in rungs.split(",") if r.strip()), budget=parse_duration(budget),
+        seeds=seeds, seed=seed, out=out or Path("runs") / loaded.name, force=force, resume=resume, workers=workers,
+        form=cast(Any, form), vocab=vocab, command=shlex.join(["smallfry", *sys.argv[1:]]),
+        baselines=tuple(baselines.split(",")) if baselines else None,
+    )  # fmt: skip
+    with LiveWatcher(console, settings.budget) as watcher:
+        record = run_assessment(loaded, settings, watcher)
+    console.print(render_terminal(record))
+    console.print(
+        f"\nreport  {settings.out / 'report.html'}   ({duration(record.seconds)})", highlight=False, soft_wrap=True
+    )
+    if record.model_dir is not None:
+        sample = loaded.test[0].input if loaded.test else "text"
+        console.print(f"try it  smallfry run {settings.out / record.model_dir} {shlex.quote(sample)}",
+                      highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+    if as_json:
+        _print_json(summary(record))
+
+
+@app.command()
+def run(
+    model: Annotated[Path, typer.Argument(help="A model directory, or the directory of an assessment")],
+    text: Annotated[list[str] | None, typer.Argument(help="Inputs")] = None,
+    input_file: Annotated[Path | None, typer.Option("--input", help="A .jsonl file with an input column")] = None,
+    input_column: InputColumn = "input",
+    as_json: Json = False,
+) -> None:
+    """Answer inputs with a trained model, with its confidence."""
+    from smallfry.predictor import ModelPredictor
+
+    inputs = list(text or [])
+    if input_file is not None:
+        inputs += _read_inputs(input_file, input_column)
+    if not inputs:
+        raise SmallfryError('nothing to answer; give a text: smallfry run DIR "text", or --input FILE.jsonl')
+    path = model / "best" if (model / "best" / "smallfry.json").exists() else model
+    predictor = ModelPredictor.load(path)
+    answers = predictor.predict(inputs)
+    for answer in answers:
+        console.print(f"{answer.output}  ", end="", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"({answer.confidence:.2f})", style="dim", highlight=False)
+    if as_json:
+        rows = [
+            {"input": i, "output": a.output, "confidence": a.confidence} for i, a in zip(inputs, answers, strict=True)
+        ]
+        _print_json({"model": predictor.name, "answers": rows})
+
+
+def _read_inputs(path: Path, column: str) -> list[str]:
+    inputs = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SmallfryError(
+            f"{path}: cannot read ({error}); expected UTF-8 JSON lines with a column {column!r}"
+        ) from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            inputs.append(str(json.loads(line)[column]))
+        except (ValueError, KeyError, TypeError):
+            raise SmallfryError(f"{path} line {number}: expected a JSON object with a column {column!r}") from None
+    return inputs
+
+
+if __name__ == "__main__":
+    main()
