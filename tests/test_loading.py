@@ -283,13 +283,11 @@ def test_ragged_and_doubled_columns(tmp_path: Path) -> None:
     assert ", line 4: 1 fields" in refused(tmp_path / "a.csv")
 
 
-def test_a_missing_file_and_an_unknown_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_told_with_the_likeliest(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "intents.jsonl", rows_of(30))
     assert f"did you mean {tmp_path / 'intents.jsonl'}?" in refused(tmp_path / "intent.jsonl")
-    message = refused("nosuchjob")
-    assert "neither a file nor a built-in job" in message
-    assert ".jsonl" in message
-    assert "hf:owner/name" in message
+    assert "no such file; check the path" in refused("no/such/place")
+    assert "is no file name" in refused("input " * 1000)
 
 
 def test_a_missing_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -584,18 +582,20 @@ def test_hub_errors_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_wins_over_a_built_in_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy = job_from_rows(rows_of(100), name="toy")
-    module = types.SimpleNamespace(BUILTIN={"toy.jsonl": 0, "toy": 0}, load_builtin=lambda name, seed: toy)
+    module = types.SimpleNamespace(BUILTIN={"toy": 0, "tiny": 0}, load_builtin=lambda name, seed: toy)
     monkeypatch.setattr(jobs.importlib, "import_module", lambda name: module)
     monkeypatch.chdir(tmp_path)
     assert load_job("toy").hashes() == toy.hashes()
     job = load_job("toy", name="other", kind="transform", limit=7)
     assert (job.name, job.kind, job.metric, len(job.train)) == ("other", "transform", "exact_match", 7)
-    assert "did you mean toy? built-in: toy, toy.jsonl" in refused("toyy")
+    message = refused("toyy")
+    assert "'toyy': neither a file nor a built-in job; did you mean toy? built-in: tiny, toy; files: .jsonl" in message
+    assert "hf:owner/name" in message
     assert "--where needs a file" in refused("toy", where={"a": "b"})
-    write_jsonl(tmp_path / "toy.jsonl", rows_of(30))
-    assert len(all_rows(load_job("toy.jsonl"))) == 30
     (tmp_path / "toy").mkdir()
     assert load_job("toy").hashes() == toy.hashes()
+    (tmp_path / "tiny").write_text("a file of that name wins")
+    assert "no extension" in refused("tiny")
 
 
 # --- real data

@@ -95,12 +95,11 @@ def load_job(
         is_directory, exists = path.is_dir(), path.exists()
     except OSError as error:  # a text that no file can be called
         raise SmallfryError(f"{text[:80]!r}: is no file name ({error.strerror}); give a path or a name") from error
-    if is_directory or not exists:
-        builtin = _builtin_names()
-        if text in builtin:
-            return _load_builtin(text, where, settings, name)
-        if not exists:
-            raise _no_source(text, path, builtin)
+    named = not path.suffix and len(path.parts) == 1  # a path otherwise, and no built-in job is called like one
+    if named and (is_directory or not exists) and text in (builtin := _builtin_names()):
+        return _load_builtin(text, where, settings, name)
+    if not exists:
+        raise _unknown_name(text, builtin) if named else _no_file(path)
     table = open_table(path, columns.wanted(where))
     return _build(table, columns, where, settings, name or Path(path.name.removesuffix(".gz")).stem, text)
 
@@ -179,13 +178,14 @@ def _metric_of_examples(kind: Kind, parts: Mapping[SplitName, list[Example]]) ->
     return default_metric(kind, {"test": [Row(e.input, e.output, (), None, 0) for e in parts["test"]]})
 
 
-def _no_source(text: str, path: Path, builtin: list[str]) -> SmallfryError:
-    """A file that is not there, or an unknown name: tell the two apart by how it is written."""
-    if path.suffix or len(path.parts) > 1:
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, beside, n=1)
-        hint = f"did you mean {path.with_name(near[0])}?" if near else "check the path"
-        return SmallfryError(f"{text}: no such file; {hint}")
+def _no_file(path: Path) -> SmallfryError:
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    hint = f"did you mean {path.with_name(near[0])}?" if near else "check the path"
+    return SmallfryError(f"{path}: no such file; {hint}")
+
+
+def _unknown_name(text: str, builtin: list[str]) -> SmallfryError:
     near = difflib.get_close_matches(text, builtin, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return SmallfryError(
