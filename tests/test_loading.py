@@ -406,10 +406,11 @@ def test_valid_rows_are_at_most_2000_and_test_at_most_5000() -> None:
 
 
 def test_one_input_repeated_on_purpose_stays_in_train() -> None:
-    rows = [{"input": "jump", "output": "red"}] * 100 + rows_of(900)
-    for seed in range(20):
-        job = job_from_rows(rows, seed=seed)
-        assert sum(e.input == "jump" for e in job.train) == 100
+    rows = [{"input": "jump", "output": "red"}] * 10 + rows_of(18) * 5
+    for seed in range(60):
+        job = job_from_rows(rows, seed=seed, kind="classify")
+        assert sum(e.input == "jump" for e in job.train) == 10
+        assert (len(job.valid), len(job.test)) == (10, 10)
 
 
 def test_split_names_and_their_aliases() -> None:
