@@ -52,8 +52,8 @@ class TextFeatures:
 
     def transform(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """(n texts, columns) sparse rows."""
-        if not self._parts:
-            return sparse.csr_matrix((len(texts), 0), dtype=np.float32)
+        if not self._parts or not texts:
+            return sparse.csr_matrix((len(texts), len(self)), dtype=np.float32)
         return sparse.csr_matrix(sparse.hstack([part.transform(texts) for part in self._parts], format="csr"))
 
     def keep(self, columns: NDArray[np.int64], texts: Sequence[str]) -> TextFeatures:

@@ -40,14 +40,24 @@ def parse_bracketed(text: str) -> Fields | None:
     return fields or None
 
 
-def parse_assigned(text: str) -> Fields | None:
-    """``name = The Vaults ; eatType = pub``, also with ``:`` for ``=``, and ``|``, newline or comma for ``;``."""
-    for separator in (";", "|", "\n", ","):
-        for assign in ("=", ":"):
-            pairs = [part.partition(assign) for part in text.split(separator) if part.strip()]
-            if pairs and all(sign and key.strip() for key, sign, _ in pairs):
-                return {key.strip(): value.strip() for key, _, value in pairs}
-    return None
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Reads ``name = The Vaults ; eatType = pub``.
+
+    Args:
+        separator: Between fields.
+        assign: Between a field and its value.
+    """
+
+    separator: str
+    assign: str
+
+    def __call__(self, text: str) -> Fields | None:
+        """Fields of one input; None where a piece has no assignment."""
+        pairs = [part.partition(self.assign) for part in text.split(self.separator) if part.strip()]
+        if not pairs or not all(sign and key.strip() for key, sign, _ in pairs):
+            return None
+        return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def parse_json(text: str) -> Fields | None:
@@ -67,20 +77,26 @@ def parse_json(text: str) -> Fields | None:
     return fields
 
 
-_PARSERS: tuple[Callable[[str], Fields | None], ...] = (parse_bracketed, parse_json, parse_assigned)
+_PARSERS: tuple[Callable[[str], Fields | None], ...] = (
+    parse_bracketed,
+    parse_json,
+    *(Assigned(separator, assign) for separator in (";", "|", "\n", ",") for assign in ("=", ":")),
+)
 
 
 def structure(inputs: Sequence[str]) -> Callable[[str], Fields | None] | None:
-    """The parser that reads nearly all of these inputs as fields, or None for free text."""
+    """The parser that reads nearly all of these inputs as fields, and finds most of them; None for free text."""
     sample = inputs[:: max(1, len(inputs) // 1000)]
+    best: tuple[int, Callable[[str], Fields | None]] | None = None
     for parser in _PARSERS:
-        parsed = [parser(text) for text in sample]
-        if sample and sum(p is not None for p in parsed) >= _MIN_STRUCTURED * len(sample):
-            # "Note: this" parses as a field too: real keys repeat.
-            keys = Counter(key for fields in parsed if fields for key in fields)
-            if sum(keys.values()) >= 3 * len(keys):
-                return parser
-    return None
+        parsed = [fields for fields in map(parser, sample) if fields]
+        keys = Counter(key for fields in parsed for key in fields)
+        # "Note: this" parses as a field too, but real keys repeat.
+        if not keys or len(parsed) < _MIN_STRUCTURED * len(sample) or keys.total() < 3 * len(keys):
+            continue
+        if best is None or keys.total() > best[0]:
+            best = keys.total(), parser
+    return best[1] if best else None
 
 
 def delexicalise(output: str, fields: Fields) -> tuple[str, frozenset[str]]:
