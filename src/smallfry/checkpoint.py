@@ -43,7 +43,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise SmallfryError(f"{path}: cannot write ({error.strerror}); free some space or choose another --out") from None
+        raise SmallfryError(
+            f"{path}: cannot write ({error.strerror}); free some space or choose another --out"
+        ) from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
@@ -77,7 +79,7 @@ def read_json(path: Path) -> Any:
         raise SmallfryError(f"{path}: not readable as JSON ({error}); make the directory again") from None
 
 
-# ---- model directories ------------------------------------------------------------------------------------------------
+# ---- model directories ----------------------------------------------------------------------------------------------
 
 
 def hf_config(shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def to_hf_state(model: Transformer) -> dict[str, Tensor]:
     for i, block in enumerate(model.blocks):
         p = dict(block.named_parameters())
         names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-        parts = dict(zip(names, p["qkv.weight"].split([q, kv, kv]), strict=True))
+        parts = dict(zip(names, torch.split(p["qkv.weight"], [q, kv, kv]), strict=True))
         parts |= dict(zip(("mlp.gate_proj", "mlp.up_proj"), p["gate_up.weight"].chunk(2), strict=True))
         parts |= {"self_attn.o_proj": p["o.weight"], "mlp.down_proj": p["down.weight"]}
         parts |= {"self_attn.q_norm": p["q_norm"], "self_attn.k_norm": p["k_norm"]}
@@ -239,7 +241,7 @@ def _dump(data: dict[str, Any]) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
-# ---- run states ------------------------------------------------------------------------------------------------------
+# ---- run states -----------------------------------------------------------------------------------------------------
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
@@ -270,5 +272,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     plain = read_json(path / "state.json")
     file = path / Path(str(plain["file"])).name
     if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != plain["sha256"]:
-        raise SmallfryError(f"{file}: damaged or missing save (checksum differs); remove {path} to start this run again")
+        raise SmallfryError(
+            f"{file}: damaged or missing save (checksum differs); remove {path} to start this run again"
+        )
     return load_file(file), plain

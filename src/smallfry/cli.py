@@ -147,7 +147,7 @@ def check(
 @app.command()
 def assess(
     job: JobArg,
-    target: Annotated[float | None, typer.Option(help="Score that makes a model workable (default 0.95 where answers are right or wrong)")] = None,
+    target: Annotated[float | None, typer.Option(help="Score that makes a model workable (default: 0.95)")] = None,
     rungs: Annotated[str, typer.Option(help="Sizes to climb, smallest first")] = "0.25m,1m,5m",
     budget: Annotated[str, typer.Option(help="Time to spend, about: 90s, 10m, 1h")] = "15m",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds where the verdict hangs on them")] = 3,

@@ -18,6 +18,7 @@ from smallfry.tokenizer import MASK, PAD, SPECIALS
 Segmenter = Callable[[str], list[int]]  # a word in byte-level spelling to its ids
 
 _END_WEIGHT = 0.05
+_LENGTH_STEP = 4
 _VARIANTS = 4  # segmentations drawn per word and epoch under BPE-dropout
 
 
@@ -94,21 +95,21 @@ class JobData:
         rows = self._swapped(rng) if self._lexicon else self.rows
         pick = self._segmenter(rows, rng)
         sequences = [self._spell(row, pick) for row in rows]
-        groups = bucket([len(ids) for ids, _, _ in sequences], self.batch_tokens, rng)
+        groups = bucket([len(ids) - 1 for ids, _, _ in sequences], self.batch_tokens, rng)
         return [self._batch(group, sequences, rng) for group in groups]
 
     def plain(self) -> list[Batch]:
         """All rows without noise, in length order: what a validation loss is measured on."""
         rng = np.random.default_rng([self.seed, 1 << 30])
         sequences = [self._spell(row, self.form.tokenizer.word_ids) for row in self.rows]
-        groups = bucket([len(ids) for ids, _, _ in sequences], self.batch_tokens, rng)
+        groups = bucket([len(ids) - 1 for ids, _, _ in sequences], self.batch_tokens, rng)
         return [self._batch(group, sequences, None) for group in groups]
 
     def tokens_per_epoch(self) -> int:
         """Padded tokens of one noise-free epoch."""
-        lengths = [len(self.form.ids(r.prompt)) + len(self.form.ids(r.answer)) for r in self.rows]
+        lengths = [len(self.form.ids(r.prompt)) + len(self.form.ids(r.answer)) - 1 for r in self.rows]
         rng = np.random.default_rng([self.seed, 1 << 30])
-        return sum(max(lengths[i] for i in g) * len(g) for g in bucket(lengths, self.batch_tokens, rng))
+        return sum(padded_length(max(lengths[i] for i in g)) * len(g) for g in bucket(lengths, self.batch_tokens, rng))
 
     def _swapped(self, rng: np.random.Generator) -> list[Encoded]:
         assert self.form.codec is not None
@@ -150,7 +151,7 @@ class JobData:
     def _batch(
         self, group: list[int], sequences: Sequence[tuple[list[int], list[float], int]], rng: np.random.Generator | None
     ) -> Batch:
-        length = max(len(sequences[i][0]) for i in group)
+        length = padded_length(max(len(sequences[i][0]) - 1 for i in group)) + 1  # inputs and targets are one shorter
         ids = np.full((len(group), length), PAD, dtype=np.int64)
         weights = np.zeros((len(group), length), dtype=np.float32)
         prompts = np.zeros((len(group), 1), dtype=np.int64)
@@ -184,22 +185,26 @@ def _spell_items(
 def bucket(lengths: Sequence[int], batch_tokens: int, rng: np.random.Generator) -> list[list[int]]:
     """Rows of about the same length into batches of at most ``batch_tokens`` padded tokens, in random order.
 
-    A little noise on the lengths keeps the same rows from always meeting; every row is in exactly one batch.
+    Every row is in exactly one batch. A little noise on the lengths keeps the same rows from always meeting. Batches of
+    one padded length have one number of rows, because a CPU's matrix library compiles a kernel for each new shape.
     """
-    keys = np.asarray(lengths) + rng.random(len(lengths)) * 3.0
+    keys = np.asarray(lengths) + rng.random(len(lengths)) * _LENGTH_STEP
+    order = np.argsort(-keys, kind="stable").tolist()  # the longest first: those after it fit its length
     groups: list[list[int]] = []
-    group: list[int] = []
-    longest = 0
-    for i in np.argsort(keys, kind="stable").tolist():
-        longest = max(longest, lengths[i])
-        if group and longest * (len(group) + 1) > batch_tokens:
-            groups.append(group)
-            group, longest = [], lengths[i]
-        group.append(i)
-    if group:
-        groups.append(group)
-    order = rng.permutation(len(groups))
-    return [groups[i] for i in order]
+    at = 0
+    while at < len(order):
+        # The noise may put a slightly longer row behind: look as far as it can reach.
+        size = max(1, batch_tokens // padded_length(lengths[order[at]]))
+        longest = max(lengths[i] for i in order[at : at + size])
+        size = max(1, batch_tokens // padded_length(longest))
+        groups.append(order[at : at + size])
+        at += size
+    return [groups[i] for i in rng.permutation(len(groups))]
+
+
+def padded_length(length: int) -> int:
+    """Lengths are rounded up to a multiple of four, so that few shapes occur."""
+    return -(-length // _LENGTH_STEP) * _LENGTH_STEP
 
 
 def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

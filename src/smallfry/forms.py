@@ -102,7 +102,7 @@ class Form:
             self._symbol_of = {i: s for s, i in self._symbol_id.items()}
             self._tag_of = {i: t for t, i in self._tag_id.items()}
 
-    # ---- rows to sequences ----------------------------------------------------------------------------------------
+    # ---- rows to sequences ------------------------------------------------------------------------------------------
 
     def prompt(self, text: str) -> list[Item]:
         """``<|user|> words <|assistant|>``."""
@@ -149,7 +149,7 @@ class Form:
         assert self.codec is not None
         return [self.tokenizer.words(" " + self.fold(text[start:end])) for start, end in self.codec.units(text)]
 
-    # ---- decoding -------------------------------------------------------------------------------------------------
+    # ---- decoding ---------------------------------------------------------------------------------------------------
 
     def constraint(self, text: str) -> Constraint | None:
         """What may be written in answer to ``text``; None where anything may."""
@@ -281,7 +281,6 @@ def compile_rules(
             table[tag_id[f"B-{path}"]] = table[tag_id[f"I-{path}"]] = inside
         tags[key] = table
     return {"follows": follows, "path_of": path_of, "tags": tags}
-
 
 
 def swap_values(

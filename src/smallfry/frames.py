@@ -182,7 +182,7 @@ class FrameCodec:
         self.tag_names = list(tags)  # every tag, "O" first in span jobs
         self._rank = {path: i for i, path in enumerate(self.order)}
 
-    # ---- learning -------------------------------------------------------------------------------------------------
+    # ---- learning ---------------------------------------------------------------------------------------------------
 
     @staticmethod
     def learn(examples: Sequence[Example]) -> FrameCodec | None:
@@ -218,7 +218,7 @@ class FrameCodec:
             kept += frame is not None and self.render(example.input, frame.head, frame.tags) == example.output
         return kept / max(1, len(examples))
 
-    # ---- the two directions ---------------------------------------------------------------------------------------
+    # ---- the two directions -----------------------------------------------------------------------------------------
 
     def units(self, text: str) -> list[tuple[int, int]]:
         """Character offsets of the pieces of ``text`` that carry one tag each."""
@@ -303,7 +303,7 @@ class FrameCodec:
                 pass
         return json.dumps(span, ensure_ascii=False)
 
-    # ---- storage --------------------------------------------------------------------------------------------------
+    # ---- storage ----------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``smallfry.json``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,17 +28,18 @@ class RmsNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, gain: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
         """Normalise the last dimension of ``x`` and scale by ``gain``."""
         r = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         r = r.square_().mul_(1.0 / x.shape[-1]).add_(NORM_EPS).rsqrt_().to(x.dtype)
         ctx.save_for_backward(x, gain, r)
-        return (x * r).mul_(gain)
+        normed: Tensor = x * r
+        return normed.mul_(gain)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """d x = r (g dy - n mean(n g dy)) with n = x r; d g = sum(dy n)."""
-        x, gain, r = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """D x = r (g dy - n mean(n g dy)) with n = x r; d g = sum(dy n)."""
+        x, gain, r = ctx.saved_tensors
         n = x * r
         grad_n = grad * gain
         grad_gain = (grad * n).flatten(0, -2).sum(0)
@@ -174,7 +175,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
-        """Draw the starting weights: embeddings N(0, 0.02), matrices N(0, 1/fan_in), halves' outputs shrunk by depth."""
+        """Starting weights: embeddings N(0, 0.02), matrices N(0, 1/fan_in), what a block adds shrunk by depth."""
         for name, p in self.named_parameters():
             if p.dim() < 2:
                 p.fill_(1.0)

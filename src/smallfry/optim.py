@@ -1,4 +1,4 @@
-"""Muon for the matrices, AdamW for the rest, fp32 masters behind bf16 weights, an average of the weights beside them."""
+"""Muon for the matrices, AdamW for the rest, fp32 masters behind bf16 weights, and an average of the masters."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Optimizer:
 
     @torch.no_grad()
     def _publish(self, source: list[Tensor]) -> None:
-        torch._foreach_copy_(self.params, source)
+        torch._foreach_copy_(list[Tensor](self.params), source)
 
     def use_average(self) -> None:
         """Put the averaged weights into the model (for measuring); `use_masters` takes them out again."""

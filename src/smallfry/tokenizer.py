@@ -83,7 +83,7 @@ class Tokenizer:
         self._words: dict[str, list[int]] = {}
         self.units: dict[str, int] = {unit: self.vocab[to_byte_chars(unit)] for unit in units}
 
-    # ---- making one -----------------------------------------------------------------------------------------------
+    # ---- making one -------------------------------------------------------------------------------------------------
 
     @staticmethod
     def train(
@@ -132,7 +132,9 @@ class Tokenizer:
             hf = HfTokenizer.from_str(path.read_text(encoding="utf-8"))
             return Tokenizer(hf, units)
         except FileNotFoundError:
-            raise SmallfryError(f"{path}: no such file; a model directory holds tokenizer.json beside its weights") from None
+            raise SmallfryError(
+                f"{path}: no such file; a model directory holds tokenizer.json beside its weights"
+            ) from None
         except Exception as error:  # the library raises bare Exception on malformed files
             raise SmallfryError(f"{path}: not a byte-level BPE tokenizer ({error}); make the model again") from None
 
@@ -140,7 +142,7 @@ class Tokenizer:
         """Write ``tokenizer.json``."""
         path.write_text(self.hf.to_str(pretty=True) + "\n", encoding="utf-8")
 
-    # ---- text to ids ----------------------------------------------------------------------------------------------
+    # ---- text to ids ------------------------------------------------------------------------------------------------
 
     def words(self, text: str) -> list[str]:
         """Pre-tokenised pieces of ``text`` in byte-level spelling; no merge crosses a piece."""
@@ -195,7 +197,7 @@ class Tokenizer:
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
         return parts
 
-    # ---- ids to text ----------------------------------------------------------------------------------------------
+    # ---- ids to text ------------------------------------------------------------------------------------------------
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ``ids``; special tokens are left out, broken UTF-8 becomes the replacement character."""
@@ -205,7 +207,9 @@ class Tokenizer:
         """Id of the special token ``<|name|>``."""
         found: int | None = self.hf.token_to_id(f"<|{name}|>")
         if found is None:
-            raise SmallfryError(f"tokenizer has no token <|{name}|>; the model directory does not fit its smallfry.json")
+            raise SmallfryError(
+                f"tokenizer has no token <|{name}|>; the model directory does not fit its smallfry.json"
+            )
         return found
 
     @functools.cached_property

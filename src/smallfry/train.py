@@ -22,6 +22,7 @@ from smallfry.model import Transformer
 from smallfry.optim import Optimizer, schedule
 
 SAVE_SECONDS = 60.0
+_HEAD_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +136,19 @@ def loss_of(model: Transformer, batch: Batch, label_smoothing: float = 0.0) -> t
     The head is only applied where a target carries weight: of a classified sentence that is one position in twenty.
     """
     device = model.embed.weight.device
-    weights = torch.from_numpy(batch.weights).to(device)
     hidden = model(torch.from_numpy(np.ascontiguousarray(batch.ids)).to(device))  # (B, T, C)
-    chosen = weights > 0
-    logits = model.logits(hidden[chosen]).float()  # (N, V)
-    targets = torch.from_numpy(np.ascontiguousarray(batch.targets)).to(device)[chosen]
+    places = np.flatnonzero(batch.weights)
+    weights = batch.weights.ravel()[places]
+    total = float(weights.sum())
+    # Rounded up with weightless repeats: a CPU's matrix library compiles a kernel for each new number of rows.
+    padding = -len(places) % _HEAD_ROWS
+    places = np.concatenate([places, np.zeros(padding, dtype=places.dtype)])
+    weights = np.concatenate([weights, np.zeros(padding, dtype=weights.dtype)])
+    chosen = torch.from_numpy(places).to(device)
+    logits = model.logits(hidden.flatten(0, 1)[chosen]).float()  # (N, V)
+    targets = torch.from_numpy(batch.targets.ravel()[places]).to(device)
     losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
-    picked = weights[chosen]
-    total = float(picked.sum())
-    return (losses * picked).sum() / max(total, 1e-9), total
+    return (losses * torch.from_numpy(weights).to(device)).sum() / max(total, 1e-9), total
 
 
 @torch.no_grad()
@@ -304,7 +309,7 @@ class _Loop:
         tensors, plain = found
         if plain["recipe"] != self.recipe.to_dict():
             raise SmallfryError(
-                f"{self.run_dir}: holds a run with another recipe; use the same settings to resume, or --force to start anew"
+                f"{self.run_dir}: holds a run with another recipe; resume with the same settings, or use --force"
             )
         self.optimizer.load_state(tensors, plain["optimizer"])
         self.step, self.epoch, self.index = plain["step"], plain["epoch"], plain["index"]

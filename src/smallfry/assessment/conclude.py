@@ -44,7 +44,7 @@ SHOWN_SAMPLES = 8
 CHEAPER = 4.0  # a baseline of comparable score is advised when it trains this many times faster or is simpler to run
 
 
-# ---- before training --------------------------------------------------------------------------------------------------
+# ---- before training ------------------------------------------------------------------------------------------------
 
 
 def measure_speed(job: Job, form: FormName, codec: FrameCodec | None, rung: str) -> tuple[float, float]:
@@ -93,7 +93,7 @@ def has_case(job: Job) -> bool:
     return sum(any(c.isupper() for c in e.input[1:]) for e in rows) > 0.05 * max(1, len(rows))
 
 
-# ---- choosing on validation rows ----------------------------------------------------------------------------------------
+# ---- choosing on validation rows ------------------------------------------------------------------------------------
 
 
 def pilot_scores(job: Job, outcome: Outcome) -> Scores:
@@ -179,7 +179,7 @@ def make_row(
     if METRICS[job.metric].proportion:
         middle, low, high = statistics.seeds_interval(values, typical.n)
     else:
-        low, high = statistics.join_seed_spread(middle, *typical.interval(), values)
+        low, high = statistics.join_seed_spread(middle, typical.interval()[0], typical.interval()[1], values)
     first = next(iter(outcomes.values()))
     row = Row(name, kind, middle, (low, high), first.params, first.bytes, typical.n, note=first.note)
     if kind != "baseline":
@@ -278,7 +278,7 @@ def extrapolate(job: Job, state: State, rungs: Sequence[str]) -> Prediction | No
     return Prediction(shown, found.reason)
 
 
-# ---- words ------------------------------------------------------------------------------------------------------------
+# ---- words ----------------------------------------------------------------------------------------------------------
 
 
 def advise(record: Assessment, best_baseline: str | None) -> str:
@@ -339,9 +339,9 @@ def _nothing_workable(record: Assessment, top: Row, baseline: Row | None, combin
             )
     else:
         parts.append(f"the best is the {top.name} model ({_score(top)})")
-    if combined is not None and combined.versus is not None and combined.versus.ci is not None:
-        if combined.versus.ci[0] > 0 and record.job.higher_is_better:
-            parts.append(f"both combined are better than either ({_score(combined)})")
+    gain = combined.versus.ci[0] if combined is not None and combined.versus is not None and combined.versus.ci else 0.0
+    if combined is not None and gain > 0 and record.job.higher_is_better:
+        parts.append(f"both combined are better than either ({_score(combined)})")
     undecided = [r for r in record.rows if r.type == "lm" and r.verdict == "undecided" and r.examples_to_decide]
     if undecided:
         parts.append(f"about {undecided[0].examples_to_decide:,} more test examples would decide {undecided[0].name}")
@@ -386,7 +386,7 @@ def examples(record: Assessment, job: Job, state: State) -> None:
             record.samples.append(Sample(row.input, str(answer[0]), row.output))
 
 
-# ---- provenance -------------------------------------------------------------------------------------------------------
+# ---- provenance -----------------------------------------------------------------------------------------------------
 
 
 def versions() -> dict[str, str]:

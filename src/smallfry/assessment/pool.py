@@ -33,7 +33,7 @@ class Result:
     predictor: Predictor | None = None
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Ctrl-C or SIGTERM arrived; workers have saved."""
 
 
@@ -124,7 +124,7 @@ class Pool:
         """Wait for the next task to finish.
 
         Raises:
-            Stopped: When a training was interrupted.
+            StoppedError: When a training was interrupted.
         """
         while True:
             done, _ = wait(self._futures, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -133,7 +133,7 @@ class Pool:
                 del self._futures[future]
                 result = future.result()
                 if not result.outcome.finished:
-                    raise Stopped
+                    raise StoppedError
                 return result
 
     def stop(self) -> None:

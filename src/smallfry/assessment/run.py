@@ -19,7 +19,7 @@ from smallfry import check
 from smallfry.assessment import conclude
 from smallfry.assessment.climb import Climber
 from smallfry.assessment.combine import CombineTask, run_combined
-from smallfry.assessment.pool import Pool, Result, Stopped
+from smallfry.assessment.pool import Pool, Result, StoppedError
 from smallfry.assessment.work import BaselineTask, Outcome, RungTask, limit_threads, score_answers
 from smallfry.baselines import standard_baselines
 from smallfry.candidates import Predictor
@@ -140,7 +140,7 @@ def assess(job: Job, settings: AssessSettings, watcher: Watcher | None = None) -
     with _terminate_as_interrupt():
         try:
             return run.go()
-        except (KeyboardInterrupt, Stopped):
+        except (KeyboardInterrupt, StoppedError):
             run.pool_stop()
             raise SmallfryError(
                 f"interrupted: finished trainings and the state of running ones are in {settings.out}; "
@@ -221,7 +221,7 @@ class _Run:
                     shutil.rmtree(out)
                 else:
                     raise SmallfryError(
-                        f"{out}: exists and is not empty; choose another --out, --resume to go on, or --force to replace it"
+                        f"{out}: exists and is not empty; choose another --out, --resume it, or replace it with --force"
                     )
             marker.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -241,8 +241,7 @@ class _Run:
             PlanStep(f"pilot: {pilots} forms and vocabularies on {self.rungs[0]}",
                      pilots * PILOT_SHARE * self._first_rung_seconds / workers)
         )  # fmt: skip
-        for rung in self.rungs:
-            steps.append(PlanStep(f"train {rung}, one seed", self._estimate(rung)))
+        steps += [PlanStep(f"train {rung}, one seed", self._estimate(rung)) for rung in self.rungs]
         more = (self.settings.seeds - 1) * self._estimate(self.rungs[-1]) / workers
         steps.append(PlanStep(f"up to {self.settings.seeds - 1} more seeds where the verdict hangs on them", more))
         self.plan = steps
@@ -257,8 +256,8 @@ class _Run:
         largest = [o for by_seed in self.state.rungs.values() for o in by_seed.values()]
         if largest:  # the largest rung measured so far is the best guide to a larger one
             o = max(largest, key=lambda o: o.params)
-            return float(o.seconds) * (parse_size(rung) / o.params) ** SECONDS_EXPONENT
-        return float(first) * ratio**SECONDS_EXPONENT
+            return o.seconds * float((parse_size(rung) / o.params) ** SECONDS_EXPONENT)
+        return first * float(ratio**SECONDS_EXPONENT)
 
     def _seconds_left(self) -> float:
         return self.settings.budget * (1.0 - RESERVE) - self.seconds()
@@ -285,27 +284,24 @@ class _Run:
         lower = self.job.kind == "classify"
         forms = self._pilot_forms()
         for form in forms:
-            self._submit(
-                self._pilot_task(form, vocab, lower or form == "inline"), PILOT_SHARE * self._first_rung_seconds
-            )
+            self._submit_pilot(form, vocab, lower or form == "inline")
         self._drain_all()
         best = self._best_pilot()
         if not self.settings.vocab:
             for other in PILOT_VOCABS:
                 if other != vocab:
-                    self._submit(
-                        self._pilot_task(best.form, other, best.lowercase), PILOT_SHARE * self._first_rung_seconds
-                    )
+                    self._submit_pilot(best.form, other, best.lowercase)
             self._drain_all()
             best = self._best_pilot()
         if best.lowercase and conclude.has_case(self.job):
-            self._submit(self._pilot_task(best.form, best.vocab_size, False), PILOT_SHARE * self._first_rung_seconds)
+            self._submit_pilot(best.form, best.vocab_size, False)
             self._drain_all()
             best = self._best_pilot()
         self.state.chosen = best
 
-    def _pilot_task(self, form: FormName, vocab: int, lowercase: bool) -> RungTask:
-        return RungTask(self.rungs[0], self.settings.seed, form, vocab, lowercase, PILOT_SHARE, pilot=True)
+    def _submit_pilot(self, form: FormName, vocab: int, lowercase: bool) -> None:
+        task = RungTask(self.rungs[0], self.settings.seed, form, vocab, lowercase, PILOT_SHARE, pilot=True)
+        self._submit(task, PILOT_SHARE * self._first_rung_seconds)
 
     def _best_pilot(self) -> RungTask:
         """The best validation score; where scores tie within chance, the smaller loss of the same form, then tokens."""

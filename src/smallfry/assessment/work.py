@@ -115,7 +115,7 @@ class Outcome:
 
 
 def limit_threads() -> None:
-    """One thread a process: results are then repeatable to the bit, and processes fill the cores better than threads."""
+    """One thread a process: repeatable to the bit, and processes fill the cores better than threads."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     import torch

@@ -133,7 +133,7 @@ def _assemble(rng: random.Random, function: Function, core: str, clauses: dict[s
 
 
 def _render(rng: random.Random, plan: _Plan, template: str, part: SplitName, fixes: dict[str, Value]) -> list[Piece]:
-    """Fill a template; an argument named in `fixes` is first said wrong, and `fixes` keeps the right value for later."""
+    """Fill a template; an argument named in `fixes` is said wrong here, and `fixes` keeps the right value for later."""
     pieces: list[Piece] = []
     for node in flatten(rng, template):
         if not isinstance(node, Slot):

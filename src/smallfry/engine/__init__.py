@@ -1,0 +1,1 @@
+"""Asking a model: constraints, and the engines that run it."""

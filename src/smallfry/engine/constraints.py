@@ -83,7 +83,8 @@ class InlineConstraint:
             return np.array([self.words[self.unit][self.at]])
         table = self.rules["tags"].get(self.first) or self.rules["tags"][-2]
         found = table.get(self.tag)
-        return table[-1] if found is None else found
+        tags: np.ndarray = table[-1] if found is None else found
+        return tags
 
     def advance(self, token: int) -> None:
         """Follow a symbol, a word piece or a tag."""
@@ -119,12 +120,12 @@ class JsonConstraint:
 
         key = id(tokenizer)
         if key not in _COMPILERS:
-            _COMPILERS[key] = llguidance.LLTokenizer(
-                tokenizer.hf.to_str(), n_vocab=tokenizer.vocab_size, eos_token=END
-            )
+            _COMPILERS[key] = llguidance.LLTokenizer(tokenizer.hf.to_str(), n_vocab=tokenizer.vocab_size, eos_token=END)
         text = json.dumps(schema)
         grammar = f'start: " " json\njson: %json {text}'
-        self._matcher = llguidance.LLMatcher(_COMPILERS[key], "{\"grammars\":[{\"lark_grammar\":" + json.dumps(grammar) + "}]}")
+        self._matcher = llguidance.LLMatcher(
+            _COMPILERS[key], '{"grammars":[{"lark_grammar":' + json.dumps(grammar) + "}]}"
+        )
         self._size = tokenizer.vocab_size
 
     def allowed(self) -> np.ndarray:
@@ -174,6 +175,14 @@ def _schema_of(values: Sequence[Any], max_enum: int) -> dict[str, Any]:
     distinct = {json.dumps(v, sort_keys=True) for v in values}
     if len(distinct) <= max_enum and len(values) >= 5 * len(distinct):
         return {"enum": [json.loads(v) for v in sorted(distinct)]}
-    names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null", dict: "object", list: "array"}
+    names = {
+        str: "string",
+        bool: "boolean",
+        int: "integer",
+        float: "number",
+        type(None): "null",
+        dict: "object",
+        list: "array",
+    }
     types = sorted({names[type(v)] for v in values})
     return {"type": types[0] if len(types) == 1 else types}

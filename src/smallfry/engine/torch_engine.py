@@ -100,7 +100,9 @@ class TorchEngine:
 
     @staticmethod
     def _choose(rows: Sequence[_Row], logits: Tensor) -> list[tuple[int, float]]:
-        free = [i for i, r in enumerate(rows) if not r.done and (r.constraint is None or r.constraint.allowed() is None)]
+        free = [
+            i for i, r in enumerate(rows) if not r.done and (r.constraint is None or r.constraint.allowed() is None)
+        ]
         best: dict[int, tuple[int, float]] = {}
         if free:
             logprobs = torch.log_softmax(logits[free], dim=-1)
@@ -147,7 +149,10 @@ class TorchEngine:
 
     @torch.inference_mode()
     def score(
-        self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], constraints: Sequence[Constraint | None]
+        self,
+        prompts: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[int]],
+        constraints: Sequence[Constraint | None],
     ) -> list[float]:
         """Log-probability of given answers, each token normalised over what its constraint allows at that place.
 
