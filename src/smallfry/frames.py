@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Any, Literal
@@ -169,18 +169,21 @@ class FrameCodec:
     """Converts between a job's outputs and frames; built by `FrameCodec.learn`, stored by `to_dict`."""
 
     def __init__(
-        self, style: Style, layout: ListStyle | JsonStyle | None, open_paths: Sequence[str], order: Sequence[str],
-        numeric: Sequence[str], text_order: bool, symbols: Sequence[str], tags: Sequence[str],
+        self, style: Style, layout: ListStyle | JsonStyle | None, open_paths: Sequence[str],
+        orders: Mapping[str, Sequence[str]], numeric: Sequence[str], text_order: bool, symbols: Sequence[str],
+        tags: Sequence[str],
     ) -> None:  # fmt: skip
         self.style: Style = style
         self.layout = layout
         self.open_paths = frozenset(open_paths)
-        self.order = list(order)
+        # Order of paths by first head symbol, as different functions write their arguments in different orders; the
+        # order under "" is over all rows.
+        self.orders = {first: list(order) for first, order in orders.items()}
         self.numeric = frozenset(numeric)
         self.text_order = text_order
         self.symbols = list(symbols)  # every head symbol seen in training, in canonical order of their paths
         self.tag_names = list(tags)  # every tag, "O" first in span jobs
-        self._rank = {path: i for i, path in enumerate(self.order)}
+        self._ranks = {first: {path: i for i, path in enumerate(order)} for first, order in self.orders.items()}
 
     # ---- learning ---------------------------------------------------------------------------------------------------
 
@@ -277,9 +280,9 @@ class FrameCodec:
             while i < len(tags) and tags[i] == f"I-{path}":
                 i += 1
             leaves.append((path, self._value(path, text[units[first][0] : units[i - 1][1]])))
-        unknown = len(self.order)
         if not self.text_order:
-            leaves.sort(key=lambda leaf: self._rank.get(leaf[0], unknown))
+            rank = self._ranks.get(head[0] if head else "", self._ranks[""])
+            leaves.sort(key=lambda leaf: rank.get(leaf[0], len(rank)))
         return self.layout.unflatten(leaves)
 
     def _surface(self, value: str) -> str | None:
@@ -313,7 +316,7 @@ class FrameCodec:
         elif isinstance(self.layout, JsonStyle):
             layout = {"separators": list(self.layout.separators), "ensure_ascii": self.layout.ensure_ascii}
         return {
-            "style": self.style, "layout": layout, "open_paths": sorted(self.open_paths), "order": self.order,
+            "style": self.style, "layout": layout, "open_paths": sorted(self.open_paths), "orders": self.orders,
             "numeric": sorted(self.numeric), "text_order": self.text_order, "symbols": self.symbols,
             "tags": self.tag_names,
         }  # fmt: skip
@@ -328,7 +331,7 @@ class FrameCodec:
             first, second = data["layout"]["separators"]
             layout = JsonStyle((first, second), data["layout"]["ensure_ascii"])
         return FrameCodec(
-            data["style"], layout, data["open_paths"], data["order"], data["numeric"], data["text_order"],
+            data["style"], layout, data["open_paths"], data["orders"], data["numeric"], data["text_order"],
             data["symbols"], data["tags"],
         )  # fmt: skip
 
@@ -348,7 +351,7 @@ def _learn_tags(rows: Sequence[Example]) -> FrameCodec | None:
     # Character jobs ("reverse") can have one word in and one word out; a closed tag set must also repeat.
     if sum(names.values()) < 20 * len(names):
         return None
-    return FrameCodec("tags", None, [], [], [], True, [], sorted(names))
+    return FrameCodec("tags", None, [], {"": []}, [], True, [], sorted(names))
 
 
 def _learn_spans(rows: Sequence[Example], layout: ListStyle | JsonStyle) -> FrameCodec | None:
@@ -356,7 +359,7 @@ def _learn_spans(rows: Sequence[Example], layout: ListStyle | JsonStyle) -> Fram
     parsed = [(row, leaves) for row in rows if (leaves := layout.flatten(row.output))]
     if len(parsed) < _MIN_ROUND_TRIP * len(rows):
         return None
-    probe = FrameCodec("list" if isinstance(layout, ListStyle) else "json", layout, [], [], [], True, [], [])
+    probe = FrameCodec("list" if isinstance(layout, ListStyle) else "json", layout, [], {"": []}, [], True, [], [])
     total: Counter[str] = Counter()
     copied: Counter[str] = Counter()
     values: dict[str, Counter[str]] = defaultdict(Counter)
@@ -372,20 +375,26 @@ def _learn_spans(rows: Sequence[Example], layout: ListStyle | JsonStyle) -> Fram
             if surface is not None and not path.startswith("#"):
                 copied[path] += bool(_occurrences(row.input, surface, starts, ends))
                 numeric[path] += isinstance(layout, JsonStyle) and not value.startswith('"')
-    open_paths = [p for p in total if copied[p] >= 0.9 * total[p]]
+    constant = {p for p in total if len(values[p]) == 1 and total[p] == len(parsed)}  # nothing to choose or to copy
+    open_paths = [p for p in total if copied[p] >= 0.9 * total[p] and p not in constant]
     closed = [p for p in total if p not in open_paths]
     if not open_paths or any(len(values[p]) > max(_MAX_CLOSED, 0.02 * total[p]) for p in closed):
         return None
     with_open = sum(any(path in open_paths for path, _ in leaves) for _, leaves in parsed)
     if with_open < _MIN_OPEN_ROWS * len(rows):
         return None
-    order = _path_order([[path for path, _ in leaves] for _, leaves in parsed])
+    written = [[path for path, _ in leaves] for _, leaves in parsed]
+    order = _path_order(written)
+    by_first: dict[str, list[list[str]]] = defaultdict(list)
+    for (_, leaves), paths in zip(parsed, written, strict=True):
+        by_first[next((f"{p}={v}" for p, v in leaves if p not in open_paths), "")].append(paths)
+    orders = {first: _path_order(paths) for first, paths in sorted(by_first.items())} | {"": order}
     symbols = [f"{p}={v}" for p in order if p not in open_paths for v in sorted(values[p])]
     tags = [OUTSIDE, *(f"{b}-{p}" for p in sorted(open_paths) for b in "BI")]
     numbers = [p for p in open_paths if numeric[p] > 0.5 * total[p]]
     style: Style = "list" if isinstance(layout, ListStyle) else "json"
     codecs = [
-        FrameCodec(style, layout, open_paths, order, numbers, text_order, symbols, tags)
+        FrameCodec(style, layout, open_paths, orders, numbers, text_order, symbols, tags)
         for text_order in ((True, False) if style == "list" else (False,))
     ]
     sample = [row for row, _ in parsed[:2000]]

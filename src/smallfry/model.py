@@ -140,7 +140,8 @@ class Block(nn.Module):
         batch, length, _ = x.shape
         heads = self.qkv(x).view(batch, length, s.num_heads + 2 * s.num_kv_heads, s.head_dim).transpose(1, 2)
         q, k, v = heads.split([s.num_heads, s.num_kv_heads, s.num_kv_heads], dim=1)  # (B, H, T, D)
-        q = rotate(rms_norm(q, self.q_norm), cos, sin)
+        # The 1 / sqrt(D) of the scores goes into the queries' gain, which is smaller than the queries.
+        q = rotate(rms_norm(q, self.q_norm * (1.0 / math.sqrt(s.head_dim))), cos, sin)
         k = rotate(rms_norm(k, self.k_norm), cos, sin)
         if cache is not None:
             keys, values, positions = cache
@@ -151,7 +152,7 @@ class Block(nn.Module):
             repeat = s.num_heads // s.num_kv_heads
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
         # Written out: at these lengths PyTorch's fused attention is up to ten times slower backwards on a CPU.
-        scores = (q * (1.0 / math.sqrt(s.head_dim))) @ k.transpose(-1, -2) + mask  # (B, H, T, S)
+        scores = (q @ k.transpose(-1, -2)).add_(mask)  # (B, H, T, S)
         out = torch.softmax(scores, dim=-1) @ v
         return cast(Tensor, self.o(out.transpose(1, 2).reshape(batch, length, s.num_heads * s.head_dim)))
 
