@@ -165,14 +165,31 @@ def test_nearest_copies_and_knows_when_it_is_unsure() -> None:
     assert bl.fit_nearest(doubled).predict(["x"])[0].output == "2"
 
 
-def test_nearest_shortlist_agrees_with_the_full_search(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearest_ways_of_searching_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     job = classify_job()
     inputs = [row.input for row in job.test] + ["qqq zzz"]
-    _, full = bl.fit_nearest(job).neighbours(inputs)
+    rows, cosine = bl.fit_nearest(job).neighbours(inputs)
     monkeypatch.setattr("smallfry.baselines.simple._COSTLY", 1.0)
+    dense_rows, dense_cosine = bl.fit_nearest(job).neighbours(inputs)
+    assert dense_cosine == pytest.approx(cosine, abs=1e-5)
+    assert np.mean(dense_rows == rows) > 0.9  # ties may fall either way by rounding
+    monkeypatch.setattr("smallfry.baselines.simple._DENSE", 0)
     monkeypatch.setattr("smallfry.baselines.simple._RARE", 60)
     _, short = bl.fit_nearest(job).neighbours(inputs)
-    assert np.mean(np.isclose(full, short, atol=1e-5)) > 0.95
+    assert np.mean(np.isclose(cosine, short, atol=1e-5)) > 0.95
+
+
+def test_svm_is_unsure_of_outputs_it_cannot_say() -> None:
+    rows = commands()
+    odd = tuple(Example(row.input, f"{row.output} {i}") if i % 2 else row for i, row in enumerate(rows))
+    job = Job("odd", "transform", odd[:240], odd[240:300], odd[300:], "exact_match")
+    svm = bl.fit_svm(job)
+    assert isinstance(svm, bl.Linear)
+    assert svm.labels == ["dim", "off", "on"]
+    assert "3 of the 123" in svm.note
+    scores = score_predictions(job, svm.predict([row.input for row in job.test]))
+    assert scores.extra["ece"] < 0.15
+    assert math.fsum(map(math.exp, svm.score(["kill the fan"], [svm.labels])[0])) == pytest.approx(0.5, abs=0.05)
 
 
 def test_crf_finds_values_it_has_never_seen() -> None:

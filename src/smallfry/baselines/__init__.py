@@ -8,6 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
+
+from smallfry.errors import SmallfryError
+
+if find_spec("sklearn") is None or find_spec("sklearn_crfsuite") is None:
+    raise SmallfryError(
+        "baselines need scikit-learn and sklearn-crfsuite, which are not installed: pip install 'smallfry[lab]'"
+    )
 
 from smallfry.baselines.combined import Combined, combined
 from smallfry.baselines.crf import FrameCrf, fit_crf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import chi2
 from sklearn.svm import LinearSVC
 
-from smallfry.baselines.calibration import fit_scale, log_probability, log_softmax, tuning_rows
+from smallfry.baselines.calibration import Platt, fit_scale, log_probability, log_softmax, tuning_rows
 from smallfry.baselines.features import TextFeatures
 from smallfry.candidates import SCORE_FLOOR, Prediction
 from smallfry.errors import SmallfryError
@@ -26,6 +27,21 @@ MAX_CLASSES = 1000
 _MAX_WEIGHTS = 40_000_000  # coefficients of all classes together; 160 MB in float32
 _GRID_WORK = 500_000_000  # rows x classes x n-grams a row up to which every C is tried; above, C = 1 alone
 _BYTES_A_WEIGHT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """From margins to probabilities.
+
+    Args:
+        scale: Factor on margins before the softmax.
+        log_known: Log-probability that the right output is a class at all.
+        platt: From the best class's log-probability to confidence, where it may be no class.
+    """
+
+    scale: float = 1.0
+    log_known: float = 0.0
+    platt: Platt | None = None
 
 
 class Linear:
@@ -52,13 +68,23 @@ class Linear:
         self._weights: NDArray[np.float32] = weights.astype(np.float16).astype(np.float32)
         self._offsets: NDArray[np.float32] = offsets.astype(np.float16).astype(np.float32)
         self._index = {label: i for i, label in enumerate(self.labels)}
-        self.scale = 1.0
+        self.calibration = Calibration()
 
-    def calibrate(self, rows: Sequence[Example]) -> float:
-        """Learn, and return, the scale of margins from held-out rows; rows whose output is no class do not count."""
+    def calibrate(self, rows: Sequence[Example]) -> None:
+        """Learn probabilities from held-out rows.
+
+        The scale of margins comes from rows whose output is a class. Where others exist, the share of known outputs
+        multiplies every class's probability, and confidence is a logistic function of the best class's.
+        """
         gold = np.array([self._index.get(row.output, -1) for row in rows], dtype=np.int64)
-        self.scale = fit_scale(self.margins([row.input for row in rows]), gold)
-        return self.scale
+        margins = self.margins([row.input for row in rows])
+        calibration = Calibration(fit_scale(margins, gold))
+        if (gold < 0).any():
+            logs = log_softmax(calibration.scale * margins)
+            known = (int((gold >= 0).sum()) + 1) / (len(gold) + 2)
+            right = logs.argmax(axis=1) == gold
+            calibration = Calibration(calibration.scale, math.log(known), Platt.fit(logs.max(axis=1), right))
+        self.calibration = calibration
 
     @property
     def params(self) -> int:
@@ -73,15 +99,17 @@ class Linear:
 
     def log_probabilities(self, inputs: Sequence[str]) -> NDArray[np.float64]:
         """(n, classes) calibrated log-probabilities."""
-        return log_softmax(self.scale * self.margins(inputs))
+        return log_softmax(self.calibration.scale * self.margins(inputs)) + self.calibration.log_known
 
     def predict(self, inputs: Sequence[str]) -> list[Prediction]:
         """The class with the largest margin."""
         if not inputs:
             return []
         table = self.log_probabilities(inputs)
-        best = table.argmax(axis=1)
-        return [Prediction(self.labels[i], float(np.exp(p))) for i, p in zip(best, table.max(axis=1), strict=True)]
+        best, top = table.argmax(axis=1), table.max(axis=1)
+        platt = self.calibration.platt
+        confidence = np.exp(top) if platt is None else platt(top - self.calibration.log_known)
+        return [Prediction(self.labels[i], float(p)) for i, p in zip(best, confidence, strict=True)]
 
     def score(self, inputs: Sequence[str], outputs: Sequence[Sequence[str]]) -> list[list[float]]:
         """Calibrated log-probability of each class; outputs that are no class get the floor."""
@@ -204,7 +232,8 @@ def fit_svm(job: Job, max_bytes: int | None = None) -> Linear | Constant:
     if len(output_classes(job, rows)) < 2:  # too few rows to hold any out
         rows = held_out = list(job.train)
     name = "svm" if max_bytes is None else "svm-cut"
-    note = "" if job.kind == "classify" else f"whole outputs as classes: the {len(labels)} seen at least twice in train"
+    n_outputs = len({row.output for row in job.train})
+    note = "" if job.kind == "classify" else f"whole outputs as classes: {len(labels)} of the {n_outputs} in train"
     material = _material(job, rows, max_bytes)
     costs = COSTS if material.matrix.nnz * len(labels) <= _GRID_WORK else (1.0,)
     best: tuple[int, float, Linear] | None = None
@@ -216,10 +245,11 @@ def fit_svm(job: Job, max_bytes: int | None = None) -> Linear | Constant:
             best = (right, cost, linear)
     assert best is not None
     _, cost, linear = best
-    scale = linear.calibrate(held_out)
+    linear.calibrate(held_out)
     if len(rows) < len(job.train):  # the rows held out of train are of use again once C is chosen
+        calibration = linear.calibration
         linear = _material(job, job.train, max_bytes).machine(cost, name, note)
-        linear.scale = scale
+        linear.calibration = calibration
     return linear
 
 

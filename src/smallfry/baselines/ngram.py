@@ -2,7 +2,7 @@
 
 Counting is done with sorted arrays instead of a hash table of strings: the n-grams of length k that end at each
 position are numbered by ``number of the (k-1)-gram before x 257 + byte``, so one sort of 64-bit keys a level gives
-exact counts for any order. 15 MB of text take about half a minute and 1.5 GB of memory at order 8.
+exact counts for any order. 17.7 MB of English took 48 s of one core and 1.9 GB of memory, orders 1 to 8 counted.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from smallfry.baselines.calibration import Platt, evenly, point_scores, tuning_rows
 from smallfry.baselines.features import TextFeatures
@@ -15,9 +16,10 @@ from smallfry.candidates import Prediction
 from smallfry.evals.metrics import matches
 from smallfry.job import Example, Job
 
-_COSTLY = 300_000.0  # products a query above which only rare n-grams propose neighbours
-_RARE = 500  # rows an n-gram may occur in to propose neighbours then
+_COSTLY = 300_000.0  # products a query above which a shorter way is taken
+_RARE = 500  # rows an n-gram may occur in to propose neighbours
 _SHORTLIST = 16  # neighbours whose full cosine is then computed
+_DENSE = 50_000_000  # numbers in a dense matrix of all rows: 200 MB
 _PRODUCTS = 20_000_000.0  # products at once: bounds memory to a few hundred MB
 _CALIBRATION_ROWS = 1000
 
@@ -52,6 +54,66 @@ class Majority:
         return len(self._answer.encode())
 
 
+class _Index:
+    """Rows to be searched by cosine, in one of three ways.
+
+    Sparse products with all rows; dense ones where common n-grams make sparse products costly and there are few
+    n-grams; or, where there are many, only n-grams in at most 500 rows propose neighbours, of which the 16 best are
+    compared in full (a query without such an n-gram is compared with all).
+    """
+
+    def __init__(self, rows: sparse.csr_matrix) -> None:
+        self._rows = sparse.csr_matrix(normalize(rows))
+        n, width = self._rows.shape
+        counts = np.bincount(self._rows.indices, minlength=width).astype(np.float64)
+        cost = float((counts**2).sum()) / max(1, n)  # products a query costs
+        self._dense: NDArray[np.float32] | None = None
+        self._shortlist = False
+        columns = self._rows
+        if cost > _COSTLY and n * width <= _DENSE:
+            self._dense, cost = self._rows.toarray(), float(n)
+        elif cost > _COSTLY:
+            self._shortlist, cost = True, float((counts[counts <= _RARE] ** 2).sum()) / n
+            columns = self._rows @ sparse.diags((counts <= _RARE).astype(np.float32))
+        self._columns = sparse.csr_matrix(columns.T)
+        self._chunk = int(np.clip(_PRODUCTS / max(1.0, cost), 1, 4096))
+
+    @property
+    def weights(self) -> int:
+        return int(self._rows.nnz)
+
+    def search(self, queries: sparse.csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(n,) best rows, the first of equals, and (n,) cosines."""
+        queries = sparse.csr_matrix(normalize(queries)) if queries.shape[0] else queries
+        best, cosine = np.zeros(queries.shape[0], dtype=np.int64), np.zeros(queries.shape[0])
+        for start in range(0, queries.shape[0], self._chunk):
+            part = queries[start : start + self._chunk]
+            here = slice(start, start + part.shape[0])
+            if self._dense is not None:
+                similar = part.toarray() @ self._dense.T
+                best[here], cosine[here] = similar.argmax(axis=1), similar.max(axis=1)
+            elif self._shortlist:
+                best[here], cosine[here] = self._shortlisted(part)
+            else:
+                similar = part @ self._columns
+                best[here] = np.asarray(similar.argmax(axis=1)).ravel()
+                cosine[here] = similar.max(axis=1).toarray().ravel()
+        return best, np.clip(cosine, 0.0, 1.0)
+
+    def _shortlisted(self, queries: sparse.csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        similar = sparse.csr_matrix(queries @ self._columns)
+        best, cosine = np.zeros(queries.shape[0], dtype=np.int64), np.zeros(queries.shape[0])
+        for i in range(queries.shape[0]):
+            proposed = slice(similar.indptr[i], similar.indptr[i + 1])
+            rows, weights = similar.indices[proposed], similar.data[proposed]
+            if len(rows) > _SHORTLIST:
+                rows = rows[np.argpartition(-weights, _SHORTLIST)[:_SHORTLIST]]
+            candidates = np.sort(rows) if len(rows) else np.arange(self._rows.shape[0])
+            full = np.asarray((self._rows[candidates] @ queries[i].T).todense()).ravel()
+            best[i], cosine[i] = candidates[full.argmax()], full.max()
+        return best, cosine
+
+
 class Nearest:
     """Copies the most frequent output of the training input with the highest TF-IDF cosine."""
 
@@ -71,16 +133,7 @@ class Nearest:
         self._text_bytes = sum(len(x.encode()) + len(y.encode()) + 2 for x, y in zip(texts, self._outputs, strict=True))
         self._n_outputs = len(set(self._outputs))
         self._features = TextFeatures(texts)
-        self._rows = self._features.transform(texts) / np.float32(len(self._features._parts) ** 0.5 or 1)
-        counts = np.asarray((self._rows != 0).sum(axis=0)).ravel().astype(np.float64)
-        cost = float((counts**2).sum()) / len(texts)
-        self._rare: NDArray[np.float32] | None = None
-        if cost > _COSTLY:
-            self._rare = (counts <= _RARE).astype(np.float32)
-            cost = float((counts[counts <= _RARE] ** 2).sum()) / len(texts)
-        index = self._rows if self._rare is None else self._rows @ sparse.diags(self._rare)
-        self._columns = sparse.csr_matrix(index.T)
-        self._chunk = int(np.clip(_PRODUCTS / max(1.0, cost), 1, 4096))
+        self._index = _Index(self._features.transform(texts))
         self.platt: Platt | None = None
 
     def calibrate(self, rows: Sequence[Example]) -> None:
@@ -93,45 +146,14 @@ class Nearest:
     @property
     def params(self) -> int:
         """Stored TF-IDF weights."""
-        return int(self._rows.nnz)
+        return self._index.weights
 
     def neighbours(self, inputs: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The most similar distinct training input of each input (the first of equals), and the cosine.
-
-        On large sets only n-grams in at most 500 inputs propose neighbours; the 16 best of those are then compared in
-        full, and an input without such an n-gram is compared with all.
-        """
-        distinct = list(dict.fromkeys(inputs))
-        if len(distinct) < len(inputs):
-            best, cosine = self.neighbours(distinct)
-            place = {text: i for i, text in enumerate(distinct)}
-            back = np.array([place[text] for text in inputs], dtype=np.int64)
-            return best[back], cosine[back]
-        queries = self._features.transform(inputs) / np.float32(len(self._features._parts) ** 0.5 or 1)
-        best = np.zeros(len(inputs), dtype=np.int64)
-        cosine = np.zeros(len(inputs))
-        for start in range(0, len(inputs), self._chunk):
-            part = queries[start : start + self._chunk]
-            here = slice(start, start + part.shape[0])
-            if self._rare is None:
-                similar = part @ self._columns
-                best[here] = np.asarray(similar.argmax(axis=1)).ravel()
-                cosine[here] = similar.max(axis=1).toarray().ravel()
-            else:
-                best[here], cosine[here] = self._shortlisted(part)
-        return best, np.clip(cosine, 0.0, 1.0)
-
-    def _shortlisted(self, queries: sparse.csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        similar = sparse.csr_matrix(queries @ self._columns)
-        best = np.zeros(queries.shape[0], dtype=np.int64)
-        cosine = np.zeros(queries.shape[0])
-        for i, (rows, weights) in enumerate(_rows_of(similar)):
-            if len(rows) > _SHORTLIST:
-                rows = rows[np.argpartition(-weights, _SHORTLIST)[:_SHORTLIST]]
-            candidates = np.sort(rows) if len(rows) else np.arange(self._rows.shape[0])
-            full = np.asarray((self._rows[candidates] @ queries[i].T).todense()).ravel()
-            best[i], cosine[i] = candidates[full.argmax()], full.max()
-        return best, cosine
+        """The most similar distinct training input of each input (the first of equals), and the cosine."""
+        place: dict[str, int] = {}
+        back = np.array([place.setdefault(text, len(place)) for text in inputs], dtype=np.int64)
+        best, cosine = self._index.search(self._features.transform(list(place)))
+        return best[back], cosine[back]
 
     def predict(self, inputs: Sequence[str]) -> list[Prediction]:
         """The neighbour's output, with the calibrated cosine as confidence."""
@@ -150,11 +172,6 @@ class Nearest:
     def size_bytes(self) -> int:
         """The training texts, the n-gram dictionary with 2-byte idf, and a 4-byte row and 2-byte weight a posting."""
         return self._text_bytes + int(self._features.name_bytes().sum()) + 2 * len(self._features) + 6 * self.params
-
-
-def _rows_of(matrix: sparse.csr_matrix) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
-        yield matrix.indices[start:end], matrix.data[start:end]
 
 
 def fit_majority(job: Job) -> Majority:
