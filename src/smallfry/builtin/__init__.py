@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from smallfry.builtin import commands, dates, intents, reverse
+from smallfry.builtin import commands, dates, intents, reverse, stories
 from smallfry.errors import SmallfryError
 from smallfry.job import METRIC_OF_KIND, Example, Job, Kind
 
@@ -51,6 +51,9 @@ BUILTIN: dict[str, BuiltinSpec] = {
     ),
     "reverse": BuiltinSpec(
         "3 to 12 letters and digits -> the same in reverse order", "transform", 0.95, 8000, reverse.generate
+    ),
+    "stories": BuiltinSpec(
+        "short stories in simple words from a simulated story world", "generate", None, 8000, stories.generate
     ),
 }
 

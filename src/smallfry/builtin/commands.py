@@ -58,7 +58,7 @@ LATE_ARTICLE = {"room": "the ", "device": "the ", "meeting_room": "the "}
 PROPER_KINDS = frozenset({"person", "city", "place", "artist", "meeting_room"})
 _NAMES = tuple(FUNCTIONS)
 _PROPER = re.compile(rf"\b(?:{'|'.join((*WEEKDAYS, *MONTHS, *CLOSED['language']['adj']))}|i)\b")
-_WORD = re.compile(r"\d+:\d+|\w+")
+_WORD = re.compile(r"\w+")
 _DETERMINER = re.compile(r"\b(the|my|a) $")
 
 
@@ -296,7 +296,7 @@ def _row(rng: random.Random, part: SplitName) -> Example | None:
     words = f" {'  '.join(_WORD.findall(text.lower()))} "
     for arg, said in found.items():
         # A value must stand at exactly one place, or its span would be a guess.
-        if arg not in plan.closed and words.count(f" {'  '.join(said.lower().split())} ") != 1:
+        if arg not in plan.closed and words.count(f" {'  '.join(_WORD.findall(said.lower()))} ") != 1:
             return None
     call = {"call": plan.name, "args": {a: found[a] for a in plan.function.args if a in found}}
     return Example(text, json.dumps(call, ensure_ascii=False))

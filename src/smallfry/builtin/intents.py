@@ -97,7 +97,7 @@ def _filled(rng: random.Random, text: str, part: SplitName) -> str:
     """Fill the slots; `{product}` is one thing throughout the message, `{other}` a different one."""
     product, other = pick(rng, PRODUCTS, part), pick(rng, PRODUCTS, part)
     while other == product:
-        other = choose(rng, PRODUCTS)
+        other = pick(rng, PRODUCTS, part)
     known = {"product": product, "other": other}
     text = fill(rng, text, lambda name: known.get(name) or _word(name, rng, part))
     return re.sub(r"\ba (?=[aeiou])", "an ", text)
