@@ -210,7 +210,8 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> tuple[Transforme
         state = load_file(path / "model.safetensors")
     except (OSError, SafetensorError) as error:
         raise SmallfryError(f"{path / 'model.safetensors'}: cannot read the weights ({error})") from None
-    model = Transformer(shape).to(dtype or state["model.norm.weight"].dtype)
+    stored = next((tensor.dtype for tensor in state.values()), torch.float32)
+    model = Transformer(shape).to(dtype or stored)
     from_hf_state(model, state, str(path / "model.safetensors"))
     return model.eval(), card
 

@@ -50,7 +50,7 @@ def available_forms(job: Job, codec: FrameCodec | None) -> list[FormName]:
     forms: list[FormName] = []
     if codec is not None:
         forms.append("inline")
-    if job.kind == "transform" and find_units(job.train):
+    elif job.kind == "transform" and find_units(job.train):
         forms.append("units")
     return [*forms, "text"]
 

@@ -30,7 +30,8 @@ class RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
         """Normalise the last dimension of ``x`` and scale by ``gain``."""
-        r = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        r = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
         r = r.square_().mul_(1.0 / x.shape[-1]).add_(NORM_EPS).rsqrt_().to(x.dtype)
         ctx.save_for_backward(x, gain, r)
         normed: Tensor = x * r

@@ -39,7 +39,7 @@ class Recipe:
         noise: Input noise.
         prompt_loss: Loss weight of the prompt's own tokens.
         label_smoothing: Probability mass spread over the vocabulary.
-        ema: Decay of the averaged weights.
+        ema: Horizon of the averaged weights as a share of the run's steps; 0 averages nothing.
         warmup: Share of the run in which the learning rate rises.
         seed: Seed of weights, order and noise.
     """
@@ -53,7 +53,7 @@ class Recipe:
     noise: Noise = field(default_factory=Noise)
     prompt_loss: float = 0.0
     label_smoothing: float = 0.0
-    ema: float = 0.998
+    ema: float = 0.04
     warmup: float = 0.05
     schedule: str = "linear"
     seed: int = 0
@@ -216,7 +216,10 @@ class _Loop:
     ) -> None:  # fmt: skip
         self.model, self.data, self.recipe, self.run_dir = model, data, recipe, run_dir
         self.measure, self.measure_every, self.watch = measure, measure_every, watch
-        self.optimizer = Optimizer(model, recipe.lr, recipe.muon_lr, recipe.weight_decay, recipe.ema)
+        # The average must forget: a horizon of 500 steps in a run of 700 would still hold its bad beginning.
+        steps = max(1.0, len(data.epoch(0)) * recipe.epochs)
+        decay = max(0.0, 1.0 - 1.0 / max(1.0, recipe.ema * steps)) if recipe.ema else 0.0
+        self.optimizer = Optimizer(model, recipe.lr, recipe.muon_lr, recipe.weight_decay, decay)
         self.epoch, self.index, self.step, self.tokens = 0, 0, 0, 0
         self.curve: list[Point] = []
         self.loss_sum, self.loss_count = 0.0, 0
