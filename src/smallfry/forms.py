@@ -25,6 +25,7 @@ FormName = Literal["text", "units", "inline"]
 # An item of a sequence: an id is a choice of the model's, a string is a word of the input (in byte-level spelling).
 Item = int | str
 
+TAG_DELAY = 2
 _MAX_UNITS = 1024
 _MIN_UNIT_COUNT = 8  # a unit seen less often is learned worse than its pieces
 _UNIT_COVER = 0.9  # share of output words that must be units for the form to be worth offering
@@ -123,11 +124,14 @@ class Form:
             return None
         answer: list[Item] = [self._symbol_id[s] for s in frame.head if s in self._symbol_id]
         answer.append(TEXT)
-        for words, tag in zip(self._unit_words(example.input), frame.tags, strict=True):
-            if tag not in self._tag_id:
-                return None
-            answer += words
-            answer.append(self._tag_id[tag])
+        if any(tag not in self._tag_id for tag in frame.tags):
+            return None
+        words = self._unit_words(example.input)
+        for index, is_tag in interleave(len(frame.tags), self.grammar["delay"]):
+            if is_tag:
+                answer.append(self._tag_id[frame.tags[index]])
+            else:
+                answer += words[index]
         answer.append(END)
         return Encoded(self.prompt(example.input), answer)
 
@@ -149,13 +153,20 @@ class Form:
         assert self.codec is not None
         return [self.tokenizer.words(" " + self.fold(text[start:end])) for start, end in self.codec.units(text)]
 
+    def _schedule(self, text: str) -> list[int]:
+        """Ids of the input's words in the order of an inline answer, -1 where a tag is to be chosen."""
+        words = self._unit_words(text)
+        plan: list[int] = []
+        for index, is_tag in interleave(len(words), self.grammar["delay"]):
+            plan += [-1] if is_tag else self.ids(words[index])
+        return plan
+
     # ---- decoding ---------------------------------------------------------------------------------------------------
 
     def constraint(self, text: str) -> Constraint | None:
         """What may be written in answer to ``text``; None where anything may."""
         if self.name == "inline":
-            words = [self.ids(w) for w in self._unit_words(text)]
-            return InlineConstraint(self._inline_rules(), words)
+            return InlineConstraint(self._inline_rules(), self._schedule(text))
         if self._trie is not None:
             return TrieConstraint(self._trie)
         if "schema" in self.grammar:
@@ -206,6 +217,20 @@ class Form:
         return Form(data["name"], tokenizer, data["lowercase"], codec, dict(data["grammar"]))
 
 
+def interleave(units: int, delay: int) -> list[tuple[int, bool]]:
+    """The order of an inline answer: ``(unit, False)`` for a unit's words, ``(unit, True)`` for its tag.
+
+    A unit's tag comes ``delay`` units late, so that the words to its right are near when it is chosen.
+    """
+    order: list[tuple[int, bool]] = []
+    for index in range(units + delay):
+        if index < units:
+            order.append((index, False))
+        if delay <= index:
+            order.append((index - delay, True))
+    return order
+
+
 def build_form(job: Job, name: FormName, vocab_size: int, lowercase: bool, codec: FrameCodec | None) -> Form:
     """Train the tokenizer and gather the rules of one form on a job's training rows.
 
@@ -224,7 +249,7 @@ def build_form(job: Job, name: FormName, vocab_size: int, lowercase: bool, codec
     if name == "inline":
         assert codec is not None
         symbols = [f"h:{s}" for s in codec.symbols] + [f"t:{t}" for t in codec.tag_names]
-        grammar = learn_rules(job.train, codec)
+        grammar = {**learn_rules(job.train, codec), "delay": TAG_DELAY}
     elif job.kind == "classify":
         units = [" " + label for label in job.labels]
         grammar = {"labels": list(job.labels)}
@@ -318,8 +343,7 @@ def swap_values(
         if rng.random() >= chance:
             tags += frame.tags[first:i]
             continue
-        values = lexicon[path]
-        value = values[int(rng.integers(len(values)))]
+        value = invent_value(lexicon[path], rng)
         start, end = frame.units[first][0], frame.units[i - 1][1]
         pieces += [example.input[at:start], value]
         at = end
@@ -332,6 +356,35 @@ def swap_values(
     if len(codec.units(text)) != len(tags):  # the value grew together with its neighbours
         return example
     return Example(text, codec.render(text, frame.head, tags))
+
+
+def invent_value(values: Sequence[str], rng: np.random.Generator) -> str:
+    """A value as another row might hold it: mostly a known one, else a splice of two, else one with a made-up word.
+
+    Values that no lexicon holds teach a model to find a value by what surrounds it.
+
+    Args:
+        values: Known values of one path.
+        rng: Source of randomness.
+    """
+
+    def known() -> str:
+        return values[int(rng.integers(len(values)))]
+
+    draw = rng.random()
+    value = known()
+    if draw < 0.5:
+        return value
+    words = value.split(" ")
+    if draw < 0.75:
+        other = known().split(" ")
+        return " ".join([*words[: int(rng.integers(1, len(words) + 1))], *other[int(rng.integers(len(other))) :]])
+    at = int(rng.integers(len(words)))
+    if words[at].isalpha():  # the front of one word and the end of another
+        front, back = words[at], known().split(" ")[-1]
+        if back.isalpha():
+            words[at] = front[: 1 + len(front) // 2] + back[len(back) // 2 :]
+    return " ".join(words)
 
 
 def value_lexicon(examples: Sequence[Example], codec: FrameCodec) -> dict[str, list[str]]:

@@ -62,25 +62,24 @@ class InlineConstraint:
     Args:
         rules: From `forms.compile_rules`: ``follows`` (first symbol, previous path) -> next ids, ``path_of`` symbol id
             -> path, ``tags`` first symbol -> previous tag -> next tags.
-        words: Ids of each unit of the input.
+        schedule: What follows the head: the id of a word piece, or -1 where a tag is chosen.
     """
 
-    def __init__(self, rules: dict[str, Any], words: Sequence[Sequence[int]]) -> None:
-        self.rules, self.words = rules, words
+    def __init__(self, rules: dict[str, Any], schedule: Sequence[int]) -> None:
+        self.rules, self.schedule = rules, schedule
         self.first, self.previous = -1, ""
         self.tag = -1
-        self.unit = -1  # -1 while the head is written
-        self.at = 0  # position inside the unit's words
+        self.at = -1  # place in the schedule; -1 while the head is written
 
     def allowed(self) -> np.ndarray:
         """The next symbol, word piece or tag."""
-        if self.unit < 0:
+        if self.at < 0:
             found = self.rules["follows"].get((self.first, self.previous))
             return np.array([TEXT]) if found is None else found
-        if self.unit >= len(self.words):
+        if self.at >= len(self.schedule):
             return np.array([END])
-        if self.at < len(self.words[self.unit]):
-            return np.array([self.words[self.unit][self.at]])
+        if self.schedule[self.at] >= 0:
+            return np.array([self.schedule[self.at]])
         table = self.rules["tags"].get(self.first) or self.rules["tags"][-2]
         found = table.get(self.tag)
         tags: np.ndarray = table[-1] if found is None else found
@@ -88,20 +87,17 @@ class InlineConstraint:
 
     def advance(self, token: int) -> None:
         """Follow a symbol, a word piece or a tag."""
-        if self.unit < 0:
+        if self.at < 0:
             if token == TEXT:
-                self.unit = 0
+                self.at = 0
                 return
             if not self.previous:
                 self.first = token
             self.previous = self.rules["path_of"].get(token, "")
-        elif self.unit < len(self.words):
-            if self.at < len(self.words[self.unit]):
-                self.at += 1
-            else:
+        elif self.at < len(self.schedule):
+            if self.schedule[self.at] < 0:
                 self.tag = token
-                self.unit += 1
-                self.at = 0
+            self.at += 1
 
 
 _COMPILERS: dict[int, Any] = {}

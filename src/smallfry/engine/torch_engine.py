@@ -209,8 +209,7 @@ class _Row:
 
     def forced_room(self) -> int:
         """Places to keep for the words of an inline answer, which are written besides the choices."""
-        words = getattr(self.constraint, "words", ())
-        return sum(len(w) for w in words)
+        return len(getattr(self.constraint, "schedule", ()))
 
     def take(self, token: int, logprob: float) -> None:
         """Note a choice, and every token that it forces."""

@@ -1,0 +1,202 @@
+"""A whole assessment on a small job, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import smallfry
+from smallfry.assessment import AssessSettings, assess
+from smallfry.cli import parse_duration
+from smallfry.errors import SmallfryError
+from smallfry.job import Job
+from smallfry.record import Assessment
+
+ROOT = Path(__file__).parents[1]
+WORDS = ["lamp", "heater", "radio", "door", "window", "fan"]
+PLACES = ["kitchen", "attic", "garage", "bath", "hall", "office", "cellar", "porch"]
+
+
+def rows(n: int = 260, seed: int = 0) -> list[dict[str, str]]:
+    """A slot job small enough for a test."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(n):
+        thing, place, on = rng.choice(WORDS), rng.choice(PLACES), rng.random() < 0.5
+        text = f"{rng.choice(['please ', '', 'now '])}{'start' if on else 'stop'} the {thing} in the {place}"
+        made.append({"input": text, "output": f"{'Start' if on else 'Stop'} | thing = {thing} ; place = {place}"})
+    return made
+
+
+def write_job(path: Path, n: int = 260) -> Path:
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows(n)), encoding="utf-8")
+    return path
+
+
+def cli(*args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smallfry", *args], capture_output=True, text=True, timeout=timeout, cwd=ROOT,
+        env={**os.environ, "COLUMNS": "120"}, check=False,
+    )  # fmt: skip
+
+
+SMALL = ("--rungs", "0.25m", "--seeds", "2", "--form", "inline", "--vocab", "300", "--target", "0.5", "--budget", "2m")
+
+
+@pytest.fixture(scope="module")
+def assessed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """One assessment through the command line, shared by the tests that look at what it left."""
+    folder = tmp_path_factory.mktemp("assess")
+    out = folder / "out"
+    done = cli("assess", str(write_job(folder / "rooms.jsonl")), *SMALL, "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_the_last_line_is_one_json_object(assessed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, done = assessed
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert set(summary) == {"job", "rows", "smallest", "advice", "prediction", "out"}
+    assert summary["job"]["name"] == "rooms" and summary["job"]["metric"] == "exact_match"
+    names = {r["name"]: r for r in summary["rows"]}
+    assert {"majority", "nearest", "0.25m"} <= set(names)
+    assert names["0.25m"]["seeds"] == 2 and names["0.25m"]["type"] == "lm"
+    for row in summary["rows"]:
+        low, high = row["ci"]
+        assert 0 <= low <= row["score"] <= high <= 1
+    assert summary["out"] == str(out)
+
+
+def test_the_record_tells_everything(assessed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = assessed
+    record = Assessment.load(out)
+    assert record.command.startswith("smallfry assess")
+    assert len(record.job.hashes["test"]) == 64 and record.job.n_train > 100
+    assert record.plan and record.machine["cores"] and record.versions["torch"]
+    assert [p.chosen for p in record.pilot].count(True) == 1
+    row = next(r for r in record.rows if r.type == "lm")
+    assert len(row.seeds) == 2 and set(row.curves) == {"0", "1"} and row.versus is not None
+    assert row.train_seconds and row.latency_ms and row.bytes == 2 * (row.params or 0)
+    combined = next(r for r in record.rows if r.type == "combined")
+    assert combined.n == row.n
+
+
+def test_reports_and_the_best_model_stand_beside_it(assessed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = assessed
+    assert "<svg" in (out / "report.html").read_text(encoding="utf-8")
+    assert "rooms" in (out / "report.md").read_text(encoding="utf-8")
+    assert (out / "best" / "model.safetensors").exists()
+    assert json.loads((out / "best" / "smallfry.json").read_text())["score"]["metric"] == "exact_match"
+
+
+def test_run_answers_from_it(assessed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    out, _ = assessed
+    file = tmp_path / "inputs.jsonl"
+    file.write_text('{"input": "start the fan in the hall"}\n', encoding="utf-8")
+    done = cli("run", str(out), "please stop the radio in the attic", "--input", str(file), "--json")
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])["answers"]
+    assert len(answers) == 2
+    assert all(a["output"].startswith(("Start", "Stop")) and 0 <= a["confidence"] <= 1 for a in answers)
+    assert smallfry.load(out)("please stop the radio in the attic") == answers[0]["output"]
+
+
+def test_an_existing_directory_is_not_touched(assessed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    out, _ = assessed
+    before = (out / "assessment.json").read_bytes()
+    done = cli("assess", str(write_job(tmp_path / "rooms.jsonl")), *SMALL, "--out", str(out))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and "exists and is not empty" in done.stderr
+    assert (out / "assessment.json").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
+    done = cli("assess", str(tmp_path / "rooms.jsonl"), *SMALL, "--out", str(tmp_path / "mine"), "--force")
+    assert done.returncode == 2 and "was not made by assess" in done.stderr
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "irreplaceable"
+
+
+@pytest.mark.slow
+def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
+    assessed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    whole = Assessment.load(assessed[0])
+    job = str(write_job(tmp_path / "rooms.jsonl"))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "smallfry", "assess", job, *SMALL, "--out", str(out)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.time() + 120
+    work = out / "work" / "0.25m-s0-inline300l"
+    while not list((out / "work").glob("pilot-*/outcome.json")) and time.time() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(2.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2 and "--resume" in stderr, stderr
+    assert not (out / "assessment.json").exists()
+    done = cli("assess", job, *SMALL, "--out", str(out), "--resume")
+    assert done.returncode == 0, done.stderr
+    again = Assessment.load(out)
+    assert work.exists()
+    for mine, theirs in zip(again.rows, whole.rows, strict=True):
+        assert (mine.name, mine.score, mine.ci) == (theirs.name, theirs.score, theirs.ci)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["assess", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["assess", "reverse", "--budget", "soon"], "expected a time such as 90s"),
+        (["assess", "reverse", "--rungs", "huge"], "huge"),
+        (["assess", "reverse", "--form", "poem"], "expected text, units or inline"),
+        (["assess", "reverse", "--kind", "guess"], "expected one of classify"),
+        (["assess", "reverse", "--where", "lang"], "expected COLUMN=VALUE"),
+        (["assess", "reverse", "--baselines", "gpt", "--out", "{tmp}/x"], "no baseline 'gpt'"),
+        (["assess", "reverse", "--resume", "--out", "{tmp}/full"], "holds no run of this job"),
+        (["run", "{tmp}"], "nothing to answer"),
+        (["run", "{tmp}", "hello"], "no such file"),
+        (["run", "{tmp}", "--input", "{tmp}/none.jsonl"], "cannot read"),
+        (["check", "{tmp}/empty.jsonl"], "empty"),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path: Path, args: list[str], message: str) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("x")
+    done = cli(*[a.format(tmp=tmp_path) for a in args])
+    assert done.returncode == 2, done.stdout
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0], done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_python_offers_the_same(tmp_path: Path) -> None:
+    job = Job.from_rows(rows(120), name="rooms")
+    record = smallfry.assess(
+        job, tmp_path / "out", target=0.99, rungs=("0.25m",), seeds=1, form="inline", vocab=300, workers=1,
+        baselines=("majority",),
+    )  # fmt: skip
+    assert [r.type for r in record.rows][:2] == ["baseline", "lm"]
+    assert record.smallest in (None, "0.25m") and record.advice
+    with pytest.raises(SmallfryError, match="exists and is not empty"):
+        assess(job, AssessSettings(out=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400)])
+def test_times(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-3m", "0", "3 days"])
+def test_no_times(text: str) -> None:
+    with pytest.raises(SmallfryError):
+        parse_duration(text)
