@@ -13,6 +13,7 @@ from smallfry.builtin import _grammar as grammar
 from smallfry.builtin._command_functions import FUNCTIONS
 from smallfry.builtin._command_phrases import CLOSED
 from smallfry.builtin._split import collect, part_of, pick
+from smallfry.builtin.commands import _plan
 from smallfry.builtin.stories import PLACES, PLOTS, consistency
 from smallfry.errors import SmallfryError
 from smallfry.job import Example, Job, sha256_rows
@@ -181,6 +182,17 @@ def test_commands_test_values_are_unseen() -> None:
     for rows in (full.valid, full.test):
         values = [value.lower() for _, arg, value in arguments(rows) if arg not in CLOSED]
         assert sum(v not in seen for v in values) / len(values) > 0.95
+
+
+def test_commands_combinations_of_test_are_unseen_and_every_template_is_in_train() -> None:
+    rng = random.Random(0)
+    train, test = ({_plan(rng, part).key for _ in range(4000)} for part in ("train", "test"))
+    bare = {key for key in test if key.count("|") == 1}
+    assert train & test <= bare
+    assert len(test - bare) > 500
+    templates = {(key.split("|")[0], key.split("|")[1]) for key in train}
+    everything = {(name, core) for name, f in FUNCTIONS.items() for core in (*f.orders, *f.wishes)}
+    assert len(templates) / len(everything) > 0.98
 
 
 def test_commands_hold_corrections_whose_wrong_value_is_not_the_answer() -> None:

@@ -79,7 +79,7 @@ FUNCTIONS: dict[str, Function] = {
             "i would like the {device} to be {power:adj}",
             "can i have the {device} {power:adj}?",
         ),
-        {"room": ("in the {room}", "[that is|which is] in the {room}", "over in the {room}")},
+        {"room": ("in the {room}", "over in the {room}")},
     ),
     "set_thermostat": Function(
         ("temperature", "unit", "room"),

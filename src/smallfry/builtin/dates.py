@@ -6,7 +6,8 @@ The input is "fri 2024-03-15 | next friday": the reference day with its weekday,
 - A date or feast without a year is its first occurrence on or after the reference day; so is a bare "the 15th".
 - Weeks run from Monday to Sunday. "this friday" is in the week of the reference day, "next friday" in the week after,
   "last friday" in the week before. "friday", "coming friday" is the first one after the reference day, "past friday"
-  the last one before it; neither is ever the reference day itself.
+  the last one before it; neither is ever the reference day itself. "friday in two weeks" and "the friday after next"
+  are in the week after the next.
 - Months and years are added to the calendar month; a day that month does not have becomes its last day.
 
 A day is held out by a hash of its ISO form: neither the reference day nor the answer of a test row occurs in train.
