@@ -15,7 +15,7 @@ import pytest
 
 import smallfry
 from smallfry.assessment import AssessSettings, assess
-from smallfry.cli import parse_duration
+from smallfry.cli import main, parse_duration
 from smallfry.errors import SmallfryError
 from smallfry.job import Job
 from smallfry.record import Assessment
@@ -168,15 +168,19 @@ def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
         (["check", "{tmp}/empty.jsonl"], "empty"),
     ],
 )
-def test_mistakes_get_one_line(tmp_path: Path, args: list[str], message: str) -> None:
+def test_mistakes_get_one_line(
+    tmp_path: Path, args: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("x")
-    done = cli(*[a.format(tmp=tmp_path) for a in args])
-    assert done.returncode == 2, done.stdout
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0], done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["smallfry", *[a.format(tmp=tmp_path) for a in args]])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0], lines
 
 
 def test_python_offers_the_same(tmp_path: Path) -> None:

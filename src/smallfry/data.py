@@ -69,14 +69,17 @@ class JobData:
         form: How rows are spelled.
         noise: Input noise.
         prompt_loss: Loss weight of the prompt's own tokens (language modelling of the input beside the answer).
+        copy_loss: Loss weight of the input's words where an inline answer repeats them, which teaches a model where in
+            the prompt it stands.
         batch_tokens: Padded tokens a batch holds at most (a longer row is a batch of its own).
         seed: Seed of everything drawn here.
     """
 
     def __init__(
-        self, examples: Sequence[Example], form: Form, noise: Noise, prompt_loss: float, batch_tokens: int, seed: int
-    ) -> None:
-        self.form, self.noise, self.prompt_loss = form, noise, prompt_loss
+        self, examples: Sequence[Example], form: Form, noise: Noise, prompt_loss: float, batch_tokens: int, seed: int,
+        copy_loss: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.form, self.noise, self.prompt_loss, self.copy_loss = form, noise, prompt_loss, copy_loss
         self.batch_tokens, self.seed = batch_tokens, seed
         pairs = [(e, s) for e in examples if (s := form.sequence(e)) is not None]
         self.examples = [e for e, _ in pairs]
@@ -143,7 +146,7 @@ class JobData:
         weights: list[float] = []
         _spell_items(row.prompt, pick, ids, weights, word=self.prompt_loss, choice=0.0)
         length = len(ids)
-        _spell_items(row.answer, pick, ids, weights, word=0.0, choice=1.0)
+        _spell_items(row.answer, pick, ids, weights, word=self.copy_loss, choice=1.0)
         if len(row.answer) == 2:  # a label and END: what follows a label is soon known and must not dilute the label
             weights[-1] = _END_WEIGHT
         return ids, weights, length
@@ -163,7 +166,7 @@ class JobData:
         if rng is not None and (self.noise.token_mask or self.noise.answer_mask):
             # A masked token is only hidden from view: as a target it stays what it was.
             in_prompt = np.arange(length)[None] < prompts
-            chance = np.where(in_prompt, self.noise.token_mask, self.noise.answer_mask * (weights == 0))
+            chance = np.where(in_prompt, self.noise.token_mask, self.noise.answer_mask * (weights == np.float32(self.copy_loss)))
             hide = (rng.random(ids.shape) < chance) & (ids >= len(SPECIALS))
             seen = np.where(hide, MASK, ids)
         return Batch(seen[:, :-1], ids[:, 1:], weights[:, 1:], np.array(group))

@@ -25,7 +25,6 @@ FormName = Literal["text", "units", "inline"]
 # An item of a sequence: an id is a choice of the model's, a string is a word of the input (in byte-level spelling).
 Item = int | str
 
-TAG_DELAY = 2
 _MAX_UNITS = 1024
 _MIN_UNIT_COUNT = 8  # a unit seen less often is learned worse than its pieces
 _UNIT_COVER = 0.9  # share of output words that must be units for the form to be worth offering
@@ -127,11 +126,9 @@ class Form:
         if any(tag not in self._tag_id for tag in frame.tags):
             return None
         words = self._unit_words(example.input)
-        for index, is_tag in interleave(len(frame.tags), self.grammar["delay"]):
-            if is_tag:
-                answer.append(self._tag_id[frame.tags[index]])
-            else:
-                answer += words[index]
+        for unit, tag in zip(words, frame.tags, strict=True):
+            answer += unit
+            answer.append(self._tag_id[tag])
         answer.append(END)
         return Encoded(self.prompt(example.input), answer)
 
@@ -155,10 +152,9 @@ class Form:
 
     def _schedule(self, text: str) -> list[int]:
         """Ids of the input's words in the order of an inline answer, -1 where a tag is to be chosen."""
-        words = self._unit_words(text)
         plan: list[int] = []
-        for index, is_tag in interleave(len(words), self.grammar["delay"]):
-            plan += [-1] if is_tag else self.ids(words[index])
+        for words in self._unit_words(text):
+            plan += [*self.ids(words), -1]
         return plan
 
     # ---- decoding ---------------------------------------------------------------------------------------------------
@@ -217,20 +213,6 @@ class Form:
         return Form(data["name"], tokenizer, data["lowercase"], codec, dict(data["grammar"]))
 
 
-def interleave(units: int, delay: int) -> list[tuple[int, bool]]:
-    """The order of an inline answer: ``(unit, False)`` for a unit's words, ``(unit, True)`` for its tag.
-
-    A unit's tag comes ``delay`` units late, so that the words to its right are near when it is chosen.
-    """
-    order: list[tuple[int, bool]] = []
-    for index in range(units + delay):
-        if index < units:
-            order.append((index, False))
-        if delay <= index:
-            order.append((index - delay, True))
-    return order
-
-
 def build_form(job: Job, name: FormName, vocab_size: int, lowercase: bool, codec: FrameCodec | None) -> Form:
     """Train the tokenizer and gather the rules of one form on a job's training rows.
 
@@ -249,7 +231,7 @@ def build_form(job: Job, name: FormName, vocab_size: int, lowercase: bool, codec
     if name == "inline":
         assert codec is not None
         symbols = [f"h:{s}" for s in codec.symbols] + [f"t:{t}" for t in codec.tag_names]
-        grammar = {**learn_rules(job.train, codec), "delay": TAG_DELAY}
+        grammar = learn_rules(job.train, codec)
     elif job.kind == "classify":
         units = [" " + label for label in job.labels]
         grammar = {"labels": list(job.labels)}

@@ -38,6 +38,7 @@ class Recipe:
         dropout: Dropout on residual updates and embeddings.
         noise: Input noise.
         prompt_loss: Loss weight of the prompt's own tokens.
+        copy_loss: Loss weight of the input's words where an inline answer repeats them.
         label_smoothing: Probability mass spread over the vocabulary.
         ema: Horizon of the averaged weights as a share of the run's steps; 0 averages nothing.
         warmup: Share of the run in which the learning rate rises.
@@ -52,6 +53,7 @@ class Recipe:
     dropout: float = 0.1
     noise: Noise = field(default_factory=Noise)
     prompt_loss: float = 0.0
+    copy_loss: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.04
     warmup: float = 0.05

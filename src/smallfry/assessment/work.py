@@ -194,7 +194,7 @@ def run_rung(
     recipe = recipe_for(job, task.form, draft.tokens_per_epoch(), shape.params, task.seed)
     if task.pilot:
         recipe = pilot_recipe(recipe, task.share)
-    data = JobData(job.train, form, recipe.noise, recipe.prompt_loss, recipe.batch_tokens, task.seed)
+    data = JobData(job.train, form, recipe.noise, recipe.prompt_loss, recipe.batch_tokens, task.seed, recipe.copy_loss)
     model = Transformer(shape, recipe.dropout)
     model.init_weights(torch.Generator().manual_seed(task.seed))
     model = model.to(compute_dtype())
