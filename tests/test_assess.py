@@ -109,7 +109,9 @@ def test_run_answers_from_it(assessed: tuple[Path, subprocess.CompletedProcess[s
     assert smallfry.load(out)("please stop the radio in the attic") == answers[0]["output"]
 
 
-def test_an_existing_directory_is_not_touched(assessed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_an_existing_directory_is_not_touched(
+    assessed: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     out, _ = assessed
     before = (out / "assessment.json").read_bytes()
     done = cli("assess", str(write_job(tmp_path / "rooms.jsonl")), *SMALL, "--out", str(out))

@@ -9,7 +9,9 @@ from smallfry.assessment.climb import Climber
 SECONDS = {"0.25m": 10.0, "1m": 30.0, "5m": 120.0}
 
 
-def climb(scores: dict[str, float], target: float | None, budget: float = 1e9, workers: int = 1) -> list[tuple[str, int]]:
+def climb(
+    scores: dict[str, float], target: float | None, budget: float = 1e9, workers: int = 1
+) -> list[tuple[str, int]]:
     """Run a climb in which a rung scores what ``scores`` says, with one task at a time; the order of trainings."""
     spent = [0.0]
     climber = Climber(list(SECONDS), [0, 1, 2], True, SECONDS.__getitem__, lambda: budget - spent[0], workers)

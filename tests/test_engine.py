@@ -46,7 +46,7 @@ def scan_rows() -> list[Example]:
     return rows
 
 
-# ---- forms --------------------------------------------------------------------------------------------------------------
+# ---- forms ----------------------------------------------------------------------------------------------------------
 
 
 def test_forms_follow_from_the_outputs() -> None:
@@ -77,7 +77,7 @@ def test_answers_are_read_back_as_written(name: str) -> None:
         assert form.prompt_ids(row.input) == again.prompt_ids(row.input)
 
 
-# ---- constraints ----------------------------------------------------------------------------------------------------------
+# ---- constraints ----------------------------------------------------------------------------------------------------
 
 
 def test_a_trie_allows_its_sequences_and_no_other() -> None:
@@ -134,7 +134,7 @@ def test_valid_json_is_allowed_all_the_way() -> None:
     assert infer_schema(["{}", "[1]"]) is None and infer_schema(["x"]) is None
 
 
-# ---- the engine -----------------------------------------------------------------------------------------------------------
+# ---- the engine -----------------------------------------------------------------------------------------------------
 
 
 def test_batches_of_any_mix_give_the_answers_of_one_at_a_time() -> None:
@@ -172,7 +172,9 @@ def test_what_cannot_be_written_scores_the_floor() -> None:
     rows = slot_rows()
     form = build_form(job_of(rows), "inline", 300, True, FrameCodec.learn(rows))
     model = ModelPredictor("x", untrained(form), form, 60)
-    scores = model.score(["fly from rome to oslo"], [["Flight | from = rome ; to = oslo", "nonsense", "Flight | to = ulm"]])
+    scores = model.score(
+        ["fly from rome to oslo"], [["Flight | from = rome ; to = oslo", "nonsense", "Flight | to = ulm"]]
+    )
     assert scores[0][0] > scores[0][1] == scores[0][2]
 
 

@@ -54,7 +54,9 @@ def test_transformers_tokenizer_and_chat_template_give_our_prompt(tmp_path: Path
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     text = " a small 42 dogs"
     assert theirs(text)["input_ids"] == TOKENIZER.encode(text)
-    shown = theirs.apply_chat_template([{"role": "user", "content": "a dog"}], add_generation_prompt=True, tokenize=False)
+    shown = theirs.apply_chat_template(
+        [{"role": "user", "content": "a dog"}], add_generation_prompt=True, tokenize=False
+    )
     assert shown == "<|user|> a dog<|assistant|>"
 
 

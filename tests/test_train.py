@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,9 @@ def fresh(form: Form, seed: int = 7) -> Transformer:
     return model
 
 
-def fit(run_dir: Path | None = None, resume: bool = False, stop_at: int | None = None, recipe: Recipe = RECIPE) -> object:
+def fit(
+    run_dir: Path | None = None, resume: bool = False, stop_at: int | None = None, recipe: Recipe = RECIPE
+) -> object:
     form = make_form()
 
     def watch(progress: Progress) -> None:
@@ -62,7 +65,7 @@ def weights(trained: object) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trained.model.parameters()])  # type: ignore[attr-defined]
 
 
-# ---- schedule ---------------------------------------------------------------------------------------------------------
+# ---- schedule -------------------------------------------------------------------------------------------------------
 
 
 @given(st.floats(-10, 10), st.floats(0.001, 0.9), st.sampled_from(["linear", "cosine"]))
@@ -74,8 +77,8 @@ def test_the_schedule_rises_then_falls_to_zero() -> None:
     values = [schedule(p, 0.1) for p in np.linspace(0, 1, 101)]
     top = int(np.argmax(values))
     assert values[0] == 0.0 and top == 10 and values[top] == 1.0 and values[-1] == 0.0
-    assert all(a <= b for a, b in zip(values[:top], values[1:top], strict=False))
-    assert all(a >= b for a, b in zip(values[top:], values[top + 1 :], strict=False))
+    assert all(a <= b for a, b in pairwise(values[: top + 1]))
+    assert all(a >= b for a, b in pairwise(values[top:]))
 
 
 class Growing:
@@ -100,7 +103,7 @@ def test_more_steps_than_planned_never_turn_the_learning_rate_negative(monkeypat
     assert factors[-1] < 0.05
 
 
-# ---- data -------------------------------------------------------------------------------------------------------------
+# ---- data -----------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=200), st.integers(16, 400))
@@ -171,7 +174,7 @@ def test_swapped_values_stay_right() -> None:
     assert changed > len(rows) / 2
 
 
-# ---- the loop ---------------------------------------------------------------------------------------------------------
+# ---- the loop -------------------------------------------------------------------------------------------------------
 
 
 def test_same_seed_same_result_to_the_bit() -> None:

@@ -166,7 +166,9 @@ class JobData:
         if rng is not None and (self.noise.token_mask or self.noise.answer_mask):
             # A masked token is only hidden from view: as a target it stays what it was.
             in_prompt = np.arange(length)[None] < prompts
-            chance = np.where(in_prompt, self.noise.token_mask, self.noise.answer_mask * (weights == np.float32(self.copy_loss)))
+            chance = np.where(
+                in_prompt, self.noise.token_mask, self.noise.answer_mask * (weights == np.float32(self.copy_loss))
+            )
             hide = (rng.random(ids.shape) < chance) & (ids >= len(SPECIALS))
             seen = np.where(hide, MASK, ids)
         return Batch(seen[:, :-1], ids[:, 1:], weights[:, 1:], np.array(group))

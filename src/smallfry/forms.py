@@ -325,7 +325,7 @@ def swap_values(
         if rng.random() >= chance:
             tags += frame.tags[first:i]
             continue
-        value = invent_value(lexicon[path], rng)
+        value = invent_value(lexicon[path], lexicon[""], rng)
         start, end = frame.units[first][0], frame.units[i - 1][1]
         pieces += [example.input[at:start], value]
         at = end
@@ -340,13 +340,14 @@ def swap_values(
     return Example(text, codec.render(text, frame.head, tags))
 
 
-def invent_value(values: Sequence[str], rng: np.random.Generator) -> str:
-    """A value as another row might hold it: mostly a known one, else a splice of two, else one with a made-up word.
+def invent_value(values: Sequence[str], words: Sequence[str], rng: np.random.Generator) -> str:
+    """A value as another row might hold it: a known one, a splice of two, or one with words nobody has seen there.
 
     Values that no lexicon holds teach a model to find a value by what surrounds it.
 
     Args:
         values: Known values of one path.
+        words: All words of the training inputs.
         rng: Source of randomness.
     """
 
@@ -354,25 +355,27 @@ def invent_value(values: Sequence[str], rng: np.random.Generator) -> str:
         return values[int(rng.integers(len(values)))]
 
     draw = rng.random()
-    value = known()
+    parts = known().split(" ")
+    if draw < 0.3:
+        return " ".join(parts)
     if draw < 0.5:
-        return value
-    words = value.split(" ")
-    if draw < 0.75:
         other = known().split(" ")
-        return " ".join([*words[: int(rng.integers(1, len(words) + 1))], *other[int(rng.integers(len(other))) :]])
-    at = int(rng.integers(len(words)))
-    if words[at].isalpha():  # the front of one word and the end of another
-        front, back = words[at], known().split(" ")[-1]
-        if back.isalpha():
-            words[at] = front[: 1 + len(front) // 2] + back[len(back) // 2 :]
-    return " ".join(words)
+        return " ".join([*parts[: int(rng.integers(1, len(parts) + 1))], *other[int(rng.integers(len(other))) :]])
+    for at in {int(i) for i in rng.integers(len(parts), size=1 + len(parts) // 2)}:
+        if not parts[at].isalpha():
+            continue
+        other_word = words[int(rng.integers(len(words)))]
+        if rng.random() < 0.5:  # the front of this word and the end of another make one that nobody knows
+            other_word = parts[at][: 1 + len(parts[at]) // 2] + other_word[len(other_word) // 2 :]
+        parts[at] = other_word
+    return " ".join(parts)
 
 
 def value_lexicon(examples: Sequence[Example], codec: FrameCodec) -> dict[str, list[str]]:
-    """Distinct values copied in training, by path, sorted."""
+    """Distinct values copied in training, by path, sorted; under ``""`` all words of the inputs."""
     values: dict[str, set[str]] = defaultdict(set)
     for example in examples:
+        values[""].update(word for word in example.input.split() if word.isalpha())
         frame = codec.parse(example)
         if frame is None or codec.style == "tags":
             continue

@@ -13,7 +13,22 @@ from smallfry.forms import FormName
 from smallfry.job import Job
 from smallfry.train import Recipe
 
-MIN_EPOCHS, MAX_EPOCHS = 2.0, 60.0
+MIN_EPOCHS, MAX_EPOCHS = 2.0, 40.0
+
+# Labels: input noise and language modelling of the prompt keep a model from learning its few sentences by heart.
+CLASSIFY = Recipe(
+    batch_tokens=2048, lr=0.012, muon_lr=0.03, prompt_loss=0.3, noise=Noise(token_mask=0.25, bpe_dropout=0.1)
+)
+# Frames: values are swapped and words hidden, so that a value is found by what surrounds it; reading the words again
+# with a loss of their own teaches the model where in the prompt it stands.
+INLINE = Recipe(
+    batch_tokens=4096, lr=0.012, muon_lr=0.05, copy_loss=0.2, noise=Noise(token_mask=0.1, answer_mask=0.1, swap=0.4)
+)
+# One right output per input: nothing to regularise, only steps.
+TRANSFORM = Recipe(batch_tokens=4096, lr=0.012, muon_lr=0.04, dropout=0.0, weight_decay=0.05)
+GENERATE = Recipe(batch_tokens=8192, lr=0.012, muon_lr=0.04, dropout=0.0, weight_decay=0.05)
+
+TOKENS = {"classify": 4.2e6, "inline": 7.2e6, "transform": 6.0e6, "generate": 10.0e6}
 
 
 def recipe_for(job: Job, form: FormName, tokens_per_epoch: int, params: int, seed: int) -> Recipe:
@@ -27,21 +42,17 @@ def recipe_for(job: Job, form: FormName, tokens_per_epoch: int, params: int, see
         seed: Seed of the run.
     """
     if job.kind == "classify":
-        recipe = Recipe(batch_tokens=1536, noise=Noise(token_mask=0.2, bpe_dropout=0.1), prompt_loss=0.0)
-        tokens = 3.0e6
+        base, tokens = CLASSIFY, TOKENS["classify"]
     elif form == "inline":
-        recipe = Recipe(batch_tokens=4096, noise=Noise(token_mask=0.1, answer_mask=0.1, swap=0.3))
-        tokens = 6.0e6
+        base, tokens = INLINE, TOKENS["inline"]
     elif job.kind == "transform":
-        recipe = Recipe(batch_tokens=4096, dropout=0.0, weight_decay=0.05)
-        tokens = 7.0e6
+        base, tokens = TRANSFORM, TOKENS["transform"]
     else:
-        recipe = Recipe(batch_tokens=8192, dropout=0.0, weight_decay=0.05)
-        tokens = 10.0e6
-    epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, round(tokens / max(1, tokens_per_epoch))))
-    # Wider matrices want smaller steps; the exponents are those of the sweeps at 1m and 10m.
+        base, tokens = GENERATE, TOKENS["generate"]
+    epochs = float(min(MAX_EPOCHS, max(MIN_EPOCHS, round(tokens / max(1, tokens_per_epoch)))))
+    # Larger models want smaller steps: with the fourth root of the size for AdamW, with the eighth for Muon.
     scale = (params / 1e6) ** -0.25
-    return replace(recipe, epochs=epochs, lr=recipe.lr * scale, muon_lr=recipe.muon_lr * scale**0.5, seed=seed)
+    return replace(base, epochs=epochs, lr=base.lr * scale, muon_lr=base.muon_lr * scale**0.5, seed=seed)
 
 
 def pilot_recipe(recipe: Recipe, share: float) -> Recipe:

@@ -38,7 +38,7 @@ BUILTIN: dict[str, BuiltinSpec] = {
         "a sentence to a home or office assistant -> one JSON call (17 functions)",
         "transform",
         0.95,
-        6000,
+        10_000,
         commands.generate,
     ),
     "dates": BuiltinSpec("a reference day and a written date -> ISO date", "transform", 0.95, 8000, dates.generate),

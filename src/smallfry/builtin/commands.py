@@ -57,6 +57,18 @@ LATE_FIXABLE = frozenset(
 LATE_ARTICLE = {"room": "the ", "device": "the ", "meeting_room": "the "}
 HELD_REMARKS = 0.25  # chance that a passing remark of a held-out row is one that train never has
 PROPER_KINDS = frozenset({"person", "city", "place", "artist", "meeting_room"})
+# How often a sentence is dressed or made harder: often enough to defeat word lists and windows of two words, rarely
+# enough for a model of a quarter of a million parameters to learn it all within a minute or two.
+SHARES = {
+    "greeting": 0.15,
+    "lead-in": 0.12,
+    "courtesy": 0.3,
+    "correction": 0.05,
+    "closed correction": 0.03,
+    "late correction": 0.05,
+    "reason": 0.05,
+    "thanks": 0.12,
+}
 _NAMES = tuple(FUNCTIONS)
 _PROPER = re.compile(rf"\b(?:{'|'.join((*WEEKDAYS, *MONTHS, *CLOSED['language']['adj']))}|i)\b")
 _WORD = re.compile(r"\w+")
@@ -152,7 +164,7 @@ def _render(rng: random.Random, plan: _Plan, template: str, part: SplitName, fix
         if name in fixes:
             fixes[name] = value(kind, rng, part)
             pieces += [Piece(lead), Piece(drawn.text, None, kind)]
-        elif kind in FIXABLE and rng.random() < 0.13:
+        elif kind in FIXABLE and rng.random() < SHARES["correction"]:
             pieces += _fixed(rng, kind, name, drawn, value(kind, rng, part), pieces, node.name[0] == "@")
         else:
             pieces += [Piece(lead), Piece(drawn.text, name, kind)]
@@ -163,7 +175,12 @@ def _closed(rng: random.Random, plan: _Plan, slot: str) -> list[Piece]:
     arg, _, form = slot.partition(":")
     wrong = choose(rng, tuple(CLOSED[arg][form]))
     once = sum(s.startswith(arg + ":") for s in plan.phrases) == 1
-    if once and wrong != plan.closed[arg] and arg not in ("unit", "measure") and rng.random() < 0.08:
+    if (
+        once
+        and wrong != plan.closed[arg]
+        and arg not in ("unit", "measure")
+        and rng.random() < SHARES["closed correction"]
+    ):
         said = choose(rng, CLOSED[arg][form][wrong])
         return [Piece(f"{said}, {choose(rng, ('no wait', 'sorry', 'no', 'i mean'))}, {plan.phrases[slot]}")]
     return [Piece(plan.phrases[slot])]
@@ -225,15 +242,17 @@ def _sentence(rng: random.Random, part: SplitName) -> tuple[_Plan, list[Piece], 
     plan = _plan(rng, part)
     args = {n.removeprefix("@").partition(":")[0] for n in _slot_names(plan.front + plan.template)}
     late = [a for a in sorted(args) if plan.function.kinds.get(a, a) in LATE_FIXABLE]
-    fixes: dict[str, Value] = {choose(rng, late): Value("")} if late and rng.random() < 0.12 else {}
+    fixes: dict[str, Value] = (
+        {choose(rng, late): Value("")} if late and rng.random() < SHARES["late correction"] else {}
+    )
     question = plan.template.endswith("?")
     core = _render(rng, plan, plan.template.removesuffix("?"), part, fixes)
     front = _render(rng, plan, plan.front, part, fixes) if plan.front else []
-    pieces = [Piece(choose(rng, HELLOS) + ", ")] if rng.random() < 0.3 else []
-    if rng.random() < 0.35 and not front:
+    pieces = [Piece(choose(rng, HELLOS) + ", ")] if rng.random() < SHARES["greeting"] else []
+    if rng.random() < SHARES["lead-in"] and not front:
         pieces += _lead_in(rng, plan, args, part)
     pieces += front
-    if plan.order and rng.random() < 0.45:
+    if plan.order and rng.random() < SHARES["courtesy"]:
         polite = choose(rng, POLITE)
         question = polite.split()[0] in ("could", "can", "would", "will")
         pieces.append(Piece(polite + " "))
@@ -248,7 +267,7 @@ def _sentence(rng: random.Random, part: SplitName) -> tuple[_Plan, list[Piece], 
 
 def _ending(rng: random.Random, plan: _Plan, fixes: dict[str, Value]) -> list[Piece]:
     pieces: list[Piece] = []
-    if rng.random() < 0.1 and not fixes:
+    if rng.random() < SHARES["reason"] and not fixes:
         pieces.append(Piece(" " + choose(rng, REASONS)))
     for arg, right in fixes.items():
         kind = plan.function.kinds.get(arg, arg)
@@ -259,7 +278,7 @@ def _ending(rng: random.Random, plan: _Plan, fixes: dict[str, Value]) -> list[Pi
             Piece(right.text, arg, kind),
             Piece(after),
         ]
-    if rng.random() < 0.22:
+    if rng.random() < SHARES["thanks"]:
         pieces.append(Piece(", " + choose(rng, THANKS)))
     return pieces
 
