@@ -400,9 +400,9 @@ def test_valid_is_cut_from_train_when_it_is_missing() -> None:
     assert any("There is no valid split: 60 of 600 train rows" in note for note in job.notes)
 
 
-def test_valid_rows_are_at_most_2000_and_test_at_most_5000() -> None:
+def test_valid_rows_are_at_most_500_and_test_at_most_5000() -> None:
     job = job_from_rows(rows_of(60_000))
-    assert (len(job.valid), len(job.test)) == (2000, 5000)
+    assert (len(job.valid), len(job.test)) == (500, 5000)
 
 
 def test_one_input_repeated_on_purpose_stays_in_train() -> None:
