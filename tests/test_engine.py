@@ -192,3 +192,11 @@ def test_a_trained_model_answers_and_survives_the_disk(tmp_path: Path) -> None:
     again = ModelPredictor.load(tmp_path)
     assert again.predict(inputs) == answers
     assert again("the red thing number 3") == answers[0].output
+
+
+def test_long_texts_keep_their_likelihood_below_the_floor() -> None:
+    rows = [Example("", f"once there was a dog number {i} who liked the sun " * 8) for i in range(40)]
+    form = build_form(Job("s", "generate", tuple(rows), (), (), "bits_per_byte"), "text", 300, False, None)
+    model = ModelPredictor("x", untrained(form), form, 50)
+    long, short = (s[0] for s in model.score(["", ""], [[rows[0].output], ["a dog"]]))
+    assert long < -200 < short < 0

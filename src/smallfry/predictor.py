@@ -54,7 +54,7 @@ class ModelPredictor:
         ]
 
     def score(self, inputs: Sequence[str], outputs: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Log-probability of each proposed output; `SCORE_FLOOR` where the form cannot express it."""
+        """Log-probability of each proposed output; `SCORE_FLOOR` or less where the form cannot express it."""
         if "labels" in self.form.grammar:
             return self._score_labels(inputs, outputs)
         flat = [(i, j) for i, row in enumerate(outputs) for j in range(len(row))]
@@ -69,7 +69,11 @@ class ModelPredictor:
         )
         for k, value in zip(usable, values, strict=True):
             i, j = flat[k]
-            scores[i][j] = max(SCORE_FLOOR, value)
+            scores[i][j] = value if math.isfinite(value) else SCORE_FLOOR
+        possible = {flat[k] for k, value in zip(usable, values, strict=True) if math.isfinite(value)}
+        for i, row in enumerate(scores):  # a long text may lie below the floor: what is impossible must lie lower
+            floor = min([SCORE_FLOOR, *(row[j] - 10.0 for j in range(len(row)) if (i, j) in possible)])
+            scores[i] = [value if (i, j) in possible else floor for j, value in enumerate(row)]
         return scores
 
     def _score_labels(self, inputs: Sequence[str], outputs: Sequence[Sequence[str]]) -> list[list[float]]:
