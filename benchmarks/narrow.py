@@ -141,7 +141,10 @@ def percent(metric: str, value: float) -> str:
 def table(record: dict[str, Any]) -> list[str]:
     """One job's table."""
     metric = record["job"]["metric"]
-    lines = ["| candidate | score | 95% interval | seeds | verdict | bytes | train s | ms | paired with |", "|" + "---|" * 9]
+    lines = [
+        "| candidate | score | 95% interval | seeds | verdict | bytes | train s | ms | paired with |",
+        "|" + "---|" * 9,
+    ]
     for row in record["rows"]:
         low, high = row["ci"]
         seeds = ", ".join(percent(metric, s["score"]) for s in row["seeds"]) or "-"

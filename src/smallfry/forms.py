@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from smallfry.engine.constraints import Constraint, InlineConstraint, JsonConstraint, Trie, TrieConstraint, infer_schema
-from smallfry.frames import OUTSIDE, FrameCodec
+from smallfry.frames import OUTSIDE, FrameCodec, tag_runs
 from smallfry.job import Example, Job
 from smallfry.tokenizer import ASSISTANT, END, TEXT, USER, Tokenizer, split_words
 
@@ -309,30 +309,19 @@ def swap_values(
     if frame is None or codec.style == "tags":
         return example
     pieces: list[str] = []
-    tags: list[str] = []
+    tags = list(frame.tags)
     at = 0
-    i = 0
-    changed = False
-    while i < len(frame.tags):
-        if not frame.tags[i].startswith("B-"):
-            tags.append(frame.tags[i])
-            i += 1
-            continue
-        path, first = frame.tags[i][2:], i
-        i += 1
-        while i < len(frame.tags) and frame.tags[i] == f"I-{path}":
-            i += 1
+    grown = 0  # units that the new values have more than the old ones, so far
+    for path, first, last in tag_runs(frame.tags):
         if rng.random() >= chance:
-            tags += frame.tags[first:i]
             continue
         value = invent_value(lexicon[path], lexicon[""], rng)
-        start, end = frame.units[first][0], frame.units[i - 1][1]
-        pieces += [example.input[at:start], value]
-        at = end
-        count = len(codec.units(value))
-        tags += [f"B-{path}", *[f"I-{path}"] * (count - 1)]
-        changed = True
-    if not changed:
+        pieces += [example.input[at : frame.units[first][0]], value]
+        at = frame.units[last - 1][1]
+        new = [f"B-{path}", *[f"I-{path}"] * (len(codec.units(value)) - 1)]
+        tags[first + grown : last + grown] = new
+        grown += len(new) - (last - first)
+    if not pieces:
         return example
     text = "".join([*pieces, example.input[at:]])
     if len(codec.units(text)) != len(tags):  # the value grew together with its neighbours
@@ -379,14 +368,6 @@ def value_lexicon(examples: Sequence[Example], codec: FrameCodec) -> dict[str, l
         frame = codec.parse(example)
         if frame is None or codec.style == "tags":
             continue
-        i = 0
-        while i < len(frame.tags):
-            if not frame.tags[i].startswith("B-"):
-                i += 1
-                continue
-            path, first = frame.tags[i][2:], i
-            i += 1
-            while i < len(frame.tags) and frame.tags[i] == f"I-{path}":
-                i += 1
-            values[path].add(example.input[frame.units[first][0] : frame.units[i - 1][1]])
+        for path, first, last in tag_runs(frame.tags):
+            values[path].add(example.input[frame.units[first][0] : frame.units[last - 1][1]])
     return {path: sorted(v) for path, v in sorted(values.items())}

@@ -165,6 +165,18 @@ def _occurrences(text: str, value: str, starts: dict[int, int], ends: dict[int, 
     return found
 
 
+def tag_runs(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Spans that BIO tags mark: ``(path, first unit, last unit + 1)``; an ``I-`` without its ``B-`` marks nothing."""
+    runs: list[tuple[str, int, int]] = []
+    for i, tag in enumerate(tags):
+        if tag.startswith("B-"):
+            runs.append((tag[2:], i, i + 1))
+        elif runs and runs[-1][2] == i and tag == f"I-{runs[-1][0]}":
+            path, first, _ = runs[-1]
+            runs[-1] = (path, first, i + 1)
+    return runs
+
+
 class FrameCodec:
     """Converts between a job's outputs and frames; built by `FrameCodec.learn`, stored by `to_dict`."""
 
@@ -270,16 +282,8 @@ class FrameCodec:
         assert self.layout is not None
         leaves: list[tuple[str, str]] = [(symbol.split("=", 1)[0], symbol.split("=", 1)[1]) for symbol in head]
         units = self.units(text)
-        i = 0
-        while i < len(tags):
-            if not tags[i].startswith("B-"):
-                i += 1
-                continue
-            path, first = tags[i][2:], i
-            i += 1
-            while i < len(tags) and tags[i] == f"I-{path}":
-                i += 1
-            leaves.append((path, self._value(path, text[units[first][0] : units[i - 1][1]])))
+        for path, first, last in tag_runs(tags):
+            leaves.append((path, self._value(path, text[units[first][0] : units[last - 1][1]])))
         if not self.text_order:
             rank = self._ranks.get(head[0] if head else "", self._ranks[""])
             leaves.sort(key=lambda leaf: rank.get(leaf[0], len(rank)))
