@@ -4,8 +4,8 @@
     python benchmarks/narrow.py --data DIR --only sst2  run one
     python benchmarks/narrow.py --write                 only write the page from the stored summaries
 
-DIR holds ``NAME.jsonl.gz`` files with ``input``, ``output`` and ``split``. Each job's summary is stored beside the page,
-so that no figure in it is typed by hand.
+DIR holds ``NAME.jsonl.gz`` files with ``input``, ``output`` and ``split``. Each job's summary is stored beside the
+page, so that no figure in it is typed by hand.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
+
+
+JOB_KEYS = ("name", "kind", "metric", "target", "n_train", "n_valid", "n_test", "hashes")
+HEADER = "| candidate | score | 95% interval | seeds | verdict | bytes | train s | ms | paired with |"
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def store(case: Case, out: Path) -> None:
     record = json.loads((out / case.name / "assessment.json").read_text(encoding="utf-8"))
     keep = {
         "command": f"smallfry assess {case.name}.jsonl.gz {case.flags}",
-        "job": {k: record["job"][k] for k in ("name", "kind", "metric", "target", "n_train", "n_valid", "n_test", "hashes")},
+        "job": {k: record["job"][k] for k in JOB_KEYS},
         "settings": {k: record["settings"][k] for k in ("form", "vocab", "lowercase", "recipes", "shapes", "seeds")},
         "seconds": record["seconds"], "versions": record["versions"], "machine": record["machine"],
         "rows": [{k: v for k, v in row.items() if k != "curves"} for row in record["rows"]],
@@ -151,7 +155,8 @@ def table(record: dict[str, Any]) -> list[str]:
         versus = "-"
         if row.get("versus"):
             v = row["versus"]
-            versus = f"{v['other']}: {100 * v['difference']:+.1f} [{100 * v['ci'][0]:+.1f}, {100 * v['ci'][1]:+.1f}], p {v['p']:.2g}"
+            d, low_d, high_d = (100 * x for x in (v["difference"], *v["ci"]))
+            versus = f"{v['other']}: {d:+.1f} [{low_d:+.1f}, {high_d:+.1f}], p {v['p']:.2g}"
         size = f"{row['bytes'] / 1e6:.2f} MB" if row["bytes"] else "-"
         latency = f"{row['latency_ms']:.1f}" if row["latency_ms"] is not None else "-"
         lines.append(
@@ -167,9 +172,9 @@ def page() -> str:
         "# Narrow jobs, measured",
         "",
         "Written by `python benchmarks/narrow.py`; every figure comes from the summary stored beside it in `narrow/`.",
-        "Scores are on the official test split (per cent; BLEU times 100), the median over seeds, with 95% intervals that",
-        "join test-set sampling and spread over seeds. Choices were made on validation rows only. Language models start",
-        "from nothing: no pretraining, no other data. Latency is one answer at a time through PyTorch on one core.",
+        "Scores are on the official test split (per cent; BLEU times 100), the median over seeds, with 95% intervals",
+        "that join test-set sampling and spread over seeds. Choices were made on validation rows only. Language models",
+        "start from nothing: no pretraining, no other data. Latency is one answer at a time through PyTorch on one core.",
         "",
     ]
     for case in CASES:
@@ -182,8 +187,8 @@ def page() -> str:
         lines += [
             f"## {case.name}", "",
             f"`{record['command']}`: {record['seconds'] / 60:.1f} minutes on {record['machine']['cores']} cores; "
-            f"{job['n_train']:,} training, {job['n_valid']:,} validation, {job['n_test']:,} test rows; form `{settings['form']}`, "
-            f"vocabulary {settings['vocab']}.", "",
+            f"{job['n_train']:,} training, {job['n_valid']:,} validation, {job['n_test']:,} test rows; "
+            f"form `{settings['form']}`, vocabulary {settings['vocab']}.", "",
             *table(record), "",
         ]  # fmt: skip
         if extra:
