@@ -145,22 +145,32 @@ def test_seeds_interval_formula() -> None:
     scores = [0.90, 0.92, 0.94]
     middle, low, high = st.seeds_interval(scores, 1000)
     a, b = st.wilson(920, 1000)
-    spread = 4.302653 * 0.02 / math.sqrt(3)
+    s0 = (b - a) / 2 / 1.959964
+    spread = 2.446912 * math.sqrt((4 * s0**2 + 2 * 0.02**2) / 6) / math.sqrt(3)
     assert middle == 0.92
     assert low == pytest.approx(0.92 - math.hypot(0.92 - a, spread))
     assert high == pytest.approx(0.92 + math.hypot(b - 0.92, spread))
-    assert st.seeds_interval([0.92], 1000)[1:] == pytest.approx((a, b))
     assert st.seeds_interval([0.0, 1.0], 10)[1:] == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("sd", [0.0, 0.01, 0.03])
-def test_seeds_interval_covers(sd: float) -> None:
+def test_one_seed_is_less_certain_than_three_that_agree_and_two_are_never_useless() -> None:
+    widths = [high - low for _, low, high in (st.seeds_interval([0.9] * k, 1000) for k in (1, 2, 3, 10))]
+    assert widths == sorted(widths, reverse=True)
+    a, b = st.wilson(900, 1000)
+    assert widths[0] < 2 * (b - a) and widths[-1] < 1.2 * (b - a)
+    _, low, high = st.seeds_interval([0.993, 0.997], 4000)
+    assert high - low < 0.015
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("sd", [0.0, 0.01, 0.02])
+def test_seeds_interval_covers(sd: float, seeds: int) -> None:
     rng = np.random.default_rng(7)
     trials, n, p = 1000, 300, 0.85
-    accuracies = np.clip(p + sd * rng.standard_normal((trials, 3)), 0, 1 - 1e-9)
+    accuracies = np.clip(p + sd * rng.standard_normal((trials, seeds)), 0, 1 - 1e-9)
     cut = np.vectorize(NormalDist().inv_cdf)(accuracies)[:, :, None]
     # Seeds mostly fail on the same items: their difficulty is shared, the marginal accuracy stays as drawn.
-    shared, own = rng.standard_normal((trials, 1, n)), rng.standard_normal((trials, 3, n))
+    shared, own = rng.standard_normal((trials, 1, n)), rng.standard_normal((trials, seeds, n))
     scores = (math.sqrt(0.8) * shared + math.sqrt(0.2) * own < cut).mean(axis=2)
     bounds = [st.seeds_interval(list(row), n) for row in scores]
     assert np.mean([low <= p <= high for _, low, high in bounds]) > 0.94

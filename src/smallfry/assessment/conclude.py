@@ -176,7 +176,9 @@ def make_row(
     values = [float(s.score) for s in scores.values()]
     middle = float(median(values))
     typical = min(scores.values(), key=lambda s: abs(s.score - middle))
-    if METRICS[job.metric].proportion:
+    if kind == "baseline":  # fitted the same way every time: there is no seed to vary
+        low, high = typical.interval()
+    elif METRICS[job.metric].proportion:
         middle, low, high = statistics.seeds_interval(values, typical.n)
     else:
         low, high = statistics.join_seed_spread(middle, typical.interval()[0], typical.interval()[1], values)

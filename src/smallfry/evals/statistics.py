@@ -138,14 +138,17 @@ def bootstrap_statistic(
     return float(low), float(high)
 
 
+PRIOR_SEEDS = 4
+"""What the prior guess of the spread over seeds is worth, in seeds."""
+
+
 def seeds_interval(per_seed_scores: Sequence[float], n_items: int, level: float = 0.95) -> tuple[float, float, float]:
     """Median over training seeds of a proportion, with an interval for what another seed and test set would give.
 
-    With m the median of k seeds, [a, b] the Wilson interval of m on ``n_items`` and
-    h = t(level, k-1) * sd / sqrt(k) the half-width of the seeds' mean, the two independent sources of error are
-    added in quadrature on each side: lo = m - sqrt((m-a)^2 + h^2), hi = m + sqrt((b-m)^2 + h^2), clipped to [0, 1].
-    Seeds that share one test set also differ by chance on its items, so h counts part of the sampling error twice:
-    the interval errs on the wide side. A single seed says nothing of the spread; its h is 0.
+    With m the median of k seeds, [a, b] the Wilson interval of m on ``n_items`` and h the half-width for the seeds
+    (`join_seed_spread`), the two independent sources of error are added in quadrature on each side:
+    lo = m - sqrt((m-a)^2 + h^2), hi = m + sqrt((b-m)^2 + h^2), clipped to [0, 1]. Seeds that share one test set also
+    differ by chance on its items, so h counts part of the sampling error twice: the interval errs on the wide side.
 
     Args:
         per_seed_scores: One score in [0, 1] a seed.
@@ -166,6 +169,12 @@ def join_seed_spread(
 ) -> tuple[float, float]:
     """Widen a sampling interval by the spread over seeds, as in `seeds_interval` but for any metric, not clipped.
 
+    Two or three seeds say little of their own spread: taken alone, two that happen to agree would give certainty and two
+    that differ an interval of everything. The variance is therefore estimated together with a prior guess, that seeds
+    differ about as much as the test set's own sampling error s0, worth `PRIOR_SEEDS` observations (the mean of a scaled
+    inverse chi-square prior and the data): s^2 = (P s0^2 + sum (x - mean)^2) / (P + k - 1) and
+    h = t(level, P + k - 1) s / sqrt(k). A single seed is as uncertain as the prior says.
+
     Args:
         score: The score the interval belongs to.
         low: Lower bound from the test set alone.
@@ -174,9 +183,11 @@ def join_seed_spread(
         level: Coverage.
     """
     k = len(per_seed_scores)
-    spread = 0.0
-    if k > 1:
-        spread = student_quantile(level, k - 1) * float(np.std(per_seed_scores, ddof=1)) / math.sqrt(k)
+    sampling = (high - low) / 2 / normal_quantile(level)
+    freedom = PRIOR_SEEDS + k - 1
+    squares = float(np.sum((np.asarray(per_seed_scores) - np.mean(per_seed_scores)) ** 2))
+    sd = math.sqrt((PRIOR_SEEDS * sampling**2 + squares) / freedom)
+    spread = student_quantile(level, freedom) * sd / math.sqrt(k)
     return score - math.hypot(score - low, spread), score + math.hypot(high - score, spread)
 
 
