@@ -237,7 +237,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
 }
 
 # Chance that a word of a held-out value is itself held out; the value as a whole always is.
-HELD_WORDS = 0.15
+HELD_WORDS = 0.05
 _REPEATABLE = frozenset({"the", "and", "a", "of", "my", "i", "me", "you"})
 SHARED_DAYS = ("today", "tomorrow", "tonight", "day after tomorrow", *WEEKDAYS)
 

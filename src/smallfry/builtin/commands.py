@@ -61,11 +61,11 @@ PROPER_KINDS = frozenset({"person", "city", "place", "artist", "meeting_room"})
 # enough for a model of a quarter of a million parameters to learn it all within a minute or two.
 SHARES = {
     "greeting": 0.15,
-    "lead-in": 0.12,
+    "lead-in": 0.1,
     "courtesy": 0.3,
     "correction": 0.05,
-    "closed correction": 0.03,
-    "late correction": 0.05,
+    "closed correction": 0.02,
+    "late correction": 0.04,
     "reason": 0.05,
     "thanks": 0.12,
 }
