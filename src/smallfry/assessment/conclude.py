@@ -196,7 +196,11 @@ def make_row(
     if target is not None:
         row.verdict = statistics.verdict(low, high, target, METRICS[job.metric].higher_is_better)
         if row.verdict == "undecided" and METRICS[job.metric].proportion:
-            row.examples_to_decide = statistics.examples_to_decide(middle, typical.n, target)
+            total = statistics.examples_to_decide(middle, typical.n, target)
+            if total is not None and total > typical.n:
+                row.examples_to_decide = total - typical.n
+            elif total is not None and not row.note:
+                row.note = "the test rows would decide, the spread over seeds does not: use more --seeds"
     return row
 
 
