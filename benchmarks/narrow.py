@@ -174,7 +174,7 @@ def page() -> str:
         "Written by `python benchmarks/narrow.py`; every figure comes from the summary stored beside it in `narrow/`.",
         "Scores are on the official test split (per cent; BLEU times 100), the median over seeds, with 95% intervals",
         "that join test-set sampling and spread over seeds. Choices were made on validation rows only. Language models",
-        "start from nothing: no pretraining, no other data. Latency is one answer at a time through PyTorch on one core.",
+        "start from nothing: no pretraining, no other data. Latency is one answer at a time, PyTorch on one core.",
         "",
     ]
     for case in CASES:

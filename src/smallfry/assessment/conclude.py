@@ -132,9 +132,9 @@ def best_rung(job: Job, rungs: Mapping[str, Mapping[int, Outcome]]) -> str:
 
 
 def best_pair(job: Job, state: State) -> tuple[str, str] | None:
-    """The rung and the baseline to combine: each the best on validation rows; None where there is nothing to combine.
+    """The rung and the baseline to combine: each the best on validation rows; None where nothing is worth combining.
 
-    Among rungs within half a point of the best, the one with the most seeds stands for the ladder.
+    A baseline with less than half the rung's score has nothing to add. Among rungs within half a point of the best, the one with the most seeds stands for the ladder.
     """
     names = [n for n in state.baselines if "-" not in n and n not in ("majority", "nearest")]
     if not names or not state.rungs:
@@ -143,7 +143,8 @@ def best_pair(job: Job, state: State) -> tuple[str, str] | None:
     near = [r for r, o in state.rungs.items() if valid_score(job, o) >= top - 0.01]
     rung = max(near, key=lambda r: (len(state.rungs[r]), valid_score(job, state.rungs[r])))
     baseline = max(names, key=lambda n: valid_score(job, {0: state.baselines[n][0]}))
-    return rung, baseline
+    hopeless = METRICS[job.metric].higher_is_better and valid_score(job, {0: state.baselines[baseline][0]}) < top / 2
+    return None if hopeless else (rung, baseline)
 
 
 def shipped(job: Job, state: State, record: Assessment) -> Outcome | None:

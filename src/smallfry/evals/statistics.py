@@ -169,7 +169,7 @@ def join_seed_spread(
 ) -> tuple[float, float]:
     """Widen a sampling interval by the spread over seeds, as in `seeds_interval` but for any metric, not clipped.
 
-    Two or three seeds say little of their own spread: taken alone, two that happen to agree would give certainty and two
+    Two or three seeds say little of their own spread: taken alone, two that agree would give certainty and two
     that differ an interval of everything. The variance is therefore estimated together with a prior guess, that seeds
     differ about as much as the test set's own sampling error s0, worth `PRIOR_SEEDS` observations (the mean of a scaled
     inverse chi-square prior and the data): s^2 = (P s0^2 + sum (x - mean)^2) / (P + k - 1) and
