@@ -26,6 +26,9 @@ def outcome(name: str, wrong: int, seed: int = 0, size: int = 1000, seconds: flo
 def assessed(baseline_wrong: int, lm_wrong: dict[str, list[int]], target: float | None) -> Assessment:
     state = State()
     state.baselines["svm"] = (outcome("svm", baseline_wrong, 99, 80_000, 0.5), None)  # type: ignore[assignment]
+    first = next(iter(lm_wrong))
+    size = {"0.25m": 500_000, "1m": 2_000_000, "5m": 10_000_000}[first]
+    state.baselines[f"svm-{size}"] = (outcome("svm-cut", baseline_wrong + 40, 98, size), None)  # type: ignore[assignment]
     for rung, wrongs in lm_wrong.items():
         params = {"0.25m": 250_000, "1m": 1_000_000, "5m": 5_000_000}[rung]
         state.rungs[rung] = {s: outcome(rung, w, s, 2 * params, 60.0) for s, w in enumerate(wrongs)}
@@ -45,6 +48,13 @@ def test_the_smallest_workable_rung_is_found_and_advised() -> None:
     assert "Use the 1m model" in record.advice
     versus = row(record, "1m").versus
     assert versus is not None and versus.difference == pytest.approx(0.49, abs=0.01) and (versus.p or 1) < 1e-6
+
+
+def test_a_baseline_cut_to_a_rung_names_the_rung_and_is_no_rival() -> None:
+    record = assessed(5, {"0.25m": [100]}, 0.9)
+    assert row(record, "svm cut to 0.25m").bytes == 500_000
+    versus = row(record, "0.25m").versus
+    assert versus is not None and versus.other == "svm"
 
 
 def test_a_baseline_that_does_as_well_is_advised() -> None:

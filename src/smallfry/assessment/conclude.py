@@ -236,10 +236,14 @@ def fill(
 ) -> None:
     """Put rows, verdicts, prediction, advice, errors and samples into the record."""
     rows: list[Row] = []
+    sizes = {next(iter(o.values())).bytes: rung for rung, o in state.rungs.items()}
     for key, (outcome, _) in state.baselines.items():
+        name, cut, size = key.partition("-")
         row = make_row(job, outcome.name, "baseline", {0: outcome}, target, codec)
         rows.append(row)
-        row.note = row.note or ("" if "-" not in key else "the linear SVM cut to the bytes of a rung")
+        if cut:
+            row.name = f"{name} cut to {sizes.get(int(size), size)}"
+            row.note = row.note or "the linear SVM with as many features as fit into the bytes of that rung"
     base = {o.name: o for k, (o, _) in state.baselines.items() if "-" not in k}
     sign = 1.0 if record.job.higher_is_better else -1.0
     best = max(base, key=lambda n: sign * next(r.score for r in rows if r.name == n)) if base else None
