@@ -73,7 +73,7 @@ def test_test_rows_do_not_depend_on_n_train_and_train_is_a_prefix(name: str) -> 
     full = job(name)
     train, valid, test = BUILTIN[name].generate(0, 100, 50, 50)
     assert (tuple(train), tuple(valid), tuple(test)) == (full.train[:100], full.valid[:50], full.test[:50])
-    assert (len(full.train), len(full.valid), len(full.test)) == (BUILTIN[name].n_train, 500, 1000)
+    assert (len(full.train), len(full.valid), len(full.test)) == (BUILTIN[name].n_train, 500, 2000)
     assert full.kind == BUILTIN[name].kind
 
 

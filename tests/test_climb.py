@@ -56,3 +56,10 @@ def test_seeds_that_do_not_fit_go_to_a_smaller_rung() -> None:
 def test_no_training_is_started_twice(workers: int) -> None:
     order = climb({"0.25m": 0.5, "1m": 0.96, "5m": 0.9}, 0.95, workers=workers)
     assert len(order) == len(set(order))
+
+
+def test_seeds_of_the_only_affordable_rung_run_side_by_side() -> None:
+    climber = Climber(list(SECONDS), [0, 1], True, SECONDS.__getitem__, lambda: 25.0, 2)
+    assert climber.next() == ("0.25m", 0)
+    assert climber.next() == ("0.25m", 1)
+    assert climber.next() is None

@@ -99,6 +99,10 @@ class Climber:
         if workable is not None:
             below = self.rungs[workable - 1] if workable else None
             return [self.rungs[workable], *([below] if below is not None and below.valid else [])]
+        started = [r for r in self.rungs if r.started]
+        larger = next((r for r in self.rungs if not r.started), None)
+        if len(started) == 1 and (larger is None or larger.too_long):
+            return [r for r in started if self._rest_fits(r)]  # no other rung can come: there is nothing to wait for
         done = [r for r in self.rungs if r.valid]
         if not done or any(r.started and not r.valid for r in self.rungs):
             return []  # a first seed is still out: wait for it before choosing

@@ -134,7 +134,8 @@ def best_rung(job: Job, rungs: Mapping[str, Mapping[int, Outcome]]) -> str:
 def best_pair(job: Job, state: State) -> tuple[str, str] | None:
     """The rung and the baseline to combine: each the best on validation rows; None where nothing is worth combining.
 
-    A baseline with less than half the rung's score has nothing to add. Among rungs within half a point of the best, the one with the most seeds stands for the ladder.
+    A baseline with less than half the rung's score has nothing to add. Among rungs within a point of the best, the one
+    with the most seeds stands for the ladder.
     """
     names = [n for n in state.baselines if "-" not in n and n not in ("majority", "nearest")]
     if not names or not state.rungs:

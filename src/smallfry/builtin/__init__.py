@@ -11,7 +11,7 @@ from smallfry.errors import SmallfryError
 from smallfry.job import METRIC_OF_KIND, Example, Job, Kind
 
 Generate = Callable[[int, int, int, int], tuple[list[Example], list[Example], list[Example]]]
-N_VALID, N_TEST = 500, 1000
+N_VALID, N_TEST = 500, 2000
 
 
 @dataclass(frozen=True, slots=True)
