@@ -141,7 +141,7 @@ def assess(job: Job, settings: AssessSettings, watcher: Watcher | None = None) -
         try:
             return run.go()
         except (KeyboardInterrupt, StoppedError):
-            run.pool_stop()
+            run.interrupted()
             raise SmallfryError(
                 f"interrupted: finished trainings and the state of running ones are in {settings.out}; "
                 "run the same command with --resume to go on"
@@ -156,6 +156,8 @@ class _Run:
         self.began = time.perf_counter()
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.out = settings.out
+        self.marker = settings.out / "work" / "job.json"
+        self.earlier = 0.0  # seconds spent before an interruption
         self.state = State()
         self.pool: Pool | None = None
         self.target = settings.target if settings.target is not None else DEFAULT_TARGET[job.metric]
@@ -189,10 +191,11 @@ class _Run:
         """Since the start."""
         return time.perf_counter() - self.began
 
-    def pool_stop(self) -> None:
-        """Let workers save."""
+    def interrupted(self) -> None:
+        """Let workers save, and note the time spent, which counts when the run goes on."""
         if self.pool is not None:
             self.pool.stop()
+        write_atomic(self.marker, json.dumps({**read_json(self.marker), "seconds": self.earlier + self.seconds()}))
 
     def close(self) -> None:
         """End the workers."""
@@ -202,14 +205,16 @@ class _Run:
     def _open(self) -> None:
         """Make the output directory; never write over another run."""
         out, s = self.out, self.settings
-        marker = out / "work" / "job.json"
+        marker = self.marker
         identity = {"hashes": self.job.hashes(), "rungs": self.rungs, "seed": s.seed, "form": s.form, "vocab": s.vocab}
         try:
             if out.exists() and not out.is_dir():
                 raise SmallfryError(f"{out}: is a file; choose another directory with --out")
             if out.exists() and any(out.iterdir()):
                 if s.resume:
-                    if not marker.exists() or read_json(marker)["hashes"] != identity["hashes"]:
+                    found = read_json(marker) if marker.exists() else {}
+                    self.earlier = float(found.get("seconds", 0.0))
+                    if found.get("hashes") != identity["hashes"]:
                         raise SmallfryError(
                             f"{out}: holds no run of this job to resume; leave out --resume or choose --out"
                         )
@@ -226,7 +231,7 @@ class _Run:
             marker.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SmallfryError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
-        write_atomic(marker, json.dumps(identity))
+        write_atomic(marker, json.dumps({**identity, "seconds": self.earlier}))
 
     # ---- plan -----------------------------------------------------------------------------------------------------
 
@@ -410,7 +415,7 @@ class _Run:
         }  # fmt: skip
         record.pilot = [self._pilot_record(t, o) for t, o in self.state.pilots]
         conclude.fill(record, job, self.state, self.target, self.codec, self.rungs)
-        record.seconds = self.seconds()
+        record.seconds = self.earlier + self.seconds()
         return record
 
     def _pilot_record(self, task: RungTask, outcome: Outcome) -> PilotRecord:
@@ -431,7 +436,7 @@ class _Run:
             card["score"] = {"metric": self.job.metric, "score": row.score, "ci": list(row.ci), "n": row.n}
             write_atomic(target / "smallfry.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
             record.model_dir = "best"
-        record.seconds = self.seconds()
+        record.seconds = self.earlier + self.seconds()
         record.save(self.out / "assessment.json")
         write_report(record, self.out)
 
