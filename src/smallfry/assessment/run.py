@@ -195,7 +195,8 @@ class _Run:
         """Let workers save, and note the time spent, which counts when the run goes on."""
         if self.pool is not None:
             self.pool.stop()
-        write_atomic(self.marker, json.dumps({**read_json(self.marker), "seconds": self.earlier + self.seconds()}))
+        if self.marker.exists():
+            write_atomic(self.marker, json.dumps({**read_json(self.marker), "seconds": self.earlier + self.seconds()}))
 
     def close(self) -> None:
         """End the workers."""
