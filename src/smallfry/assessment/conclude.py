@@ -246,8 +246,7 @@ def fill(
             row.name = f"{name} cut to {sizes.get(int(size), size)}"
             row.note = row.note or "the linear SVM with as many features as fit into the bytes of that rung"
     base = {o.name: o for k, (o, _) in state.baselines.items() if "-" not in k}
-    sign = 1.0 if record.job.higher_is_better else -1.0
-    best = max(base, key=lambda n: sign * next(r.score for r in rows if r.name == n)) if base else None
+    best = max(base, key=lambda n: valid_score(job, {0: base[n]})) if base else None
     for rung in sorted(state.rungs, key=parse_size):
         row = rung_row(job, rung, state.rungs[rung], target, codec)
         if best is not None:
