@@ -141,8 +141,7 @@ def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
     while not list((out / "work").glob("pilot-*/outcome.json")) and time.time() < deadline and process.poll() is None:
         time.sleep(0.05)
     time.sleep(2.0)
-    # SIGTERM rather than SIGINT: a test runner in the background may pass an ignored SIGINT on to its children.
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as a service manager stops a whole group, and a terminal sends Ctrl-C
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2 and "--resume" in stderr, stderr
     assert not (out / "assessment.json").exists()
@@ -165,6 +164,8 @@ def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
         (["assess", "reverse", "--where", "lang"], "expected COLUMN=VALUE"),
         (["assess", "reverse", "--baselines", "gpt", "--out", "{tmp}/x"], "no baseline 'gpt'"),
         (["assess", "reverse", "--resume", "--out", "{tmp}/full"], "holds no run of this job"),
+        (["assess", "reverse", "--rungs", "1m,1.0m", "--out", "{tmp}/x"], "names one size twice"),
+        (["assess", "reverse", "--rungs", ",", "--out", "{tmp}/x"], "at least one rung"),
         (["run", "{tmp}"], "nothing to answer"),
         (["run", "{tmp}", "hello"], "no such file"),
         (["run", "{tmp}", "--input", "{tmp}/none.jsonl"], "cannot read"),

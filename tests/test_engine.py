@@ -13,6 +13,7 @@ import torch
 from smallfry.data import JobData, Noise
 from smallfry.engine.constraints import JsonConstraint, Trie, TrieConstraint, infer_schema
 from smallfry.engine.torch_engine import TorchEngine
+from smallfry.errors import SmallfryError
 from smallfry.forms import Form, available_forms, build_form, find_units
 from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job
@@ -200,3 +201,33 @@ def test_long_texts_keep_their_likelihood_below_the_floor() -> None:
     model = ModelPredictor("x", untrained(form), form, 50)
     long, short = (s[0] for s in model.score(["", ""], [[rows[0].output], ["a dog"]]))
     assert long < -200 < short < 0
+
+
+def test_each_tokenizer_compiles_its_own_grammar() -> None:
+    outputs = [r.output for r in json_rows()]
+    schema = infer_schema(outputs)
+    assert schema is not None
+    for size in (512, 270, 300, 400):  # made and dropped one after another, as pilots do
+        tokenizer = Tokenizer.train([" " + o for o in outputs], size)
+        constraint = JsonConstraint(tokenizer, schema)
+        for token in tokenizer.encode_output(" " + outputs[0]):
+            assert token in constraint.allowed()
+            constraint.advance(token)
+
+
+def test_values_are_swapped_where_no_word_stands_alone() -> None:
+    rows = [Example(f"user=u{chr(97 + i % 7)} id={i}", f"user = u{chr(97 + i % 7)} ; id = {i}") for i in range(80)]
+    codec = FrameCodec.learn(rows)
+    assert codec is not None
+    form = build_form(job_of(rows), "inline", 300, True, codec)
+    assert JobData(rows, form, Noise(swap=1.0), 0.0, 512, 0).epoch(0)
+
+
+@pytest.mark.parametrize("card", ["[]", "{}", '{"name": "x", "max_new": 3, "form": {"units": [], "codec": 3}}'])
+def test_a_foreign_card_is_refused_in_one_line(tmp_path: Path, card: str) -> None:
+    form = build_form(COLOURS, "units", 300, True, None)
+    ModelPredictor("x", untrained(form), form, 4).save(tmp_path, {})
+    (tmp_path / "smallfry.json").write_text(card)
+    with pytest.raises(SmallfryError, match=r"smallfry\.json: not a card") as caught:
+        ModelPredictor.load(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ from smallfry.record import (
     Assessment,
     summary,
 )
-from synthetic import CASES, broken_numbers, synthetic
+from tests.synthetic import CASES, broken_numbers, synthetic
 
 
 @pytest.mark.parametrize("case", ["synthetic", "lower", "hostile", "bare"])

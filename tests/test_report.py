@@ -26,7 +26,7 @@ from smallfry.report.markdown import escape
 from smallfry.report.style import FIGURE
 from smallfry.report.svg import NARROW, WIDE, Box, Chart
 from smallfry.report.words import headline, lead
-from synthetic import CASES, bare, hostile, lower_is_better, synthetic
+from tests.synthetic import CASES, bare, hostile, lower_is_better, synthetic
 
 
 class Page(HTMLParser):

@@ -174,7 +174,7 @@ def assess(
         raise SmallfryError(f"--form {form}: expected text, units or inline")
     loaded = _load(job, input_column, output_column, references_column, kind, metric, where, seed)
     for note in loaded.notes:
-        console.print(f"[dim]{note}[/dim]", highlight=False)
+        console.print(note, style="dim", markup=False, highlight=False)
     settings = AssessSettings(
         target=target, rungs=tuple(r.strip() for r in rungs.split(",") if r.strip()), budget=parse_duration(budget),
         seeds=seeds, seed=seed, out=out or Path("runs") / loaded.name, force=force, resume=resume, workers=workers,

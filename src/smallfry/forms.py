@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ FormName = Literal["text", "units", "inline"]
 # An item of a sequence: an id is a choice of the model's, a string is a word of the input (in byte-level spelling).
 Item = int | str
 
+_LETTERS = re.compile(r"[^\W\d_]+")
 _MAX_UNITS = 1024
 _MIN_UNIT_COUNT = 8  # a unit seen less often is learned worse than its pieces
 _UNIT_COVER = 0.9  # share of output words that must be units for the form to be worth offering
@@ -351,7 +353,7 @@ def invent_value(values: Sequence[str], words: Sequence[str], rng: np.random.Gen
         other = known().split(" ")
         return " ".join([*parts[: int(rng.integers(1, len(parts) + 1))], *other[int(rng.integers(len(other))) :]])
     for at in {int(i) for i in rng.integers(len(parts), size=1 + len(parts) // 2)}:
-        if not parts[at].isalpha():
+        if not words or not parts[at].isalpha():
             continue
         other_word = words[int(rng.integers(len(words)))]
         if rng.random() < 0.5:  # the front of this word and the end of another make one that nobody knows
@@ -364,7 +366,7 @@ def value_lexicon(examples: Sequence[Example], codec: FrameCodec) -> dict[str, l
     """Distinct values copied in training, by path, sorted; under ``""`` all words of the inputs."""
     values: dict[str, set[str]] = defaultdict(set)
     for example in examples:
-        values[""].update(word for word in example.input.split() if word.isalpha())
+        values[""].update(_LETTERS.findall(example.input))
         frame = codec.parse(example)
         if frame is None or codec.style == "tags":
             continue

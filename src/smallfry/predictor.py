@@ -12,6 +12,7 @@ import torch
 from smallfry.candidates import SCORE_FLOOR, Prediction
 from smallfry.checkpoint import load_model, save_model
 from smallfry.engine.torch_engine import TorchEngine
+from smallfry.errors import SmallfryError
 from smallfry.forms import Form
 from smallfry.model import Transformer
 from smallfry.tokenizer import Tokenizer
@@ -40,8 +41,8 @@ class ModelPredictor:
         return self.model.shape.params
 
     def size_bytes(self) -> int:
-        """Bytes of the weights as shipped (bf16: two a parameter)."""
-        return 2 * self.params
+        """Bytes of the weights as shipped: two a parameter in bf16, four where the CPU has no bf16."""
+        return self.model.embed.weight.element_size() * self.params
 
     def predict(self, inputs: Sequence[str]) -> list[Prediction]:
         """Answer each input; the confidence is the probability of the whole answer under its constraint."""
@@ -106,5 +107,12 @@ class ModelPredictor:
             SmallfryError: When a file is missing, broken, or does not fit the others.
         """
         model, card = load_model(path, dtype)
-        tokenizer = Tokenizer.load(path / "tokenizer.json", card["form"]["units"])
-        return ModelPredictor(card["name"], model, Form.from_dict(card["form"], tokenizer), int(card["max_new"]))
+        try:
+            tokenizer = Tokenizer.load(path / "tokenizer.json", card["form"]["units"])
+            form = Form.from_dict(card["form"], tokenizer)
+            name, max_new = str(card["name"]), int(card["max_new"])
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            raise SmallfryError(f"{path / 'smallfry.json'}: not a card this smallfry reads ({error!r})") from None
+        if tokenizer.vocab_size > model.shape.vocab_size:
+            raise SmallfryError(f"{path / 'tokenizer.json'}: has more tokens than the model has rows; they do not fit")
+        return ModelPredictor(name, model, form, max_new)

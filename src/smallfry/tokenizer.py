@@ -12,6 +12,7 @@ import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
@@ -81,6 +82,7 @@ class Tokenizer:
         self._ranks: dict[tuple[str, str], int] = {(a, b): i for i, (a, b) in enumerate(merges)}
         self._pre = _pre_tokenizer()
         self._words: dict[str, list[int]] = {}
+        self.compiled: Any = None  # the grammar library's form of this tokenizer, made when first needed
         self.units: dict[str, int] = {unit: self.vocab[to_byte_chars(unit)] for unit in units}
 
     # ---- making one -------------------------------------------------------------------------------------------------

@@ -177,6 +177,7 @@ def train(
     measure: Callable[[Transformer], tuple[float, float | None]] | None = None,
     measure_every: float = 1.0,
     watch: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Trained:
     """Train a model to the end of its recipe.
 
@@ -190,6 +191,7 @@ def train(
         measure: Called with the averaged weights in the model; returns validation loss and score.
         measure_every: Epochs between two calls of ``measure``; there is one at the end in any case.
         watch: Called after every step.
+        should_stop: Asked after every step; True saves and stops. By default Ctrl-C and SIGTERM do that.
 
     Returns:
         The trained model and its curve; ``finished`` is False after Ctrl-C or SIGTERM, with the state saved.
@@ -197,7 +199,7 @@ def train(
     Raises:
         SmallfryError: When the loss stops being a number.
     """
-    loop = _Loop(model, data, recipe, run_dir, measure, measure_every, watch)
+    loop = _Loop(model, data, recipe, run_dir, measure, measure_every, watch, should_stop)
     if resume:
         loop.restore()
     with _stop_signals(loop):
@@ -214,8 +216,9 @@ class _Loop:
     def __init__(
         self, model: Transformer, data: Data, recipe: Recipe, run_dir: Path | None,
         measure: Callable[[Transformer], tuple[float, float | None]] | None, measure_every: float,
-        watch: Callable[[Progress], None] | None,
+        watch: Callable[[Progress], None] | None, should_stop: Callable[[], bool] | None,
     ) -> None:  # fmt: skip
+        self.should_stop = should_stop
         self.model, self.data, self.recipe, self.run_dir = model, data, recipe, run_dir
         self.measure, self.measure_every, self.watch = measure, measure_every, watch
         # The average must forget: a horizon of 500 steps in a run of 700 would still hold its bad beginning.
@@ -247,6 +250,7 @@ class _Loop:
             while self.index < last:
                 self._step(batches[self.index], (self.epoch + self.index / len(batches)) / self.recipe.epochs)
                 self.index += 1
+                self.stopped = self.stopped or (self.should_stop is not None and self.should_stop())
                 if self.stopped:
                     self.save()
                     return
@@ -332,7 +336,7 @@ def _stop_signals(loop: _Loop) -> Iterator[None]:
             raise KeyboardInterrupt
         loop.stopped = True
 
-    if loop.run_dir is None:
+    if loop.run_dir is None or loop.should_stop is not None:
         yield
         return
     previous = {}

@@ -67,7 +67,7 @@ def measure_speed(job: Job, form: FormName, codec: FrameCodec | None, rung: str)
     recipe = recipe_for(job, form, round(tokens), shape.params, 0)
     model = Transformer(shape, recipe.dropout)
     model.init_weights(torch.Generator().manual_seed(0))
-    model = model.to(compute_dtype())
+    model = model.to(compute_dtype(torch.device("cpu")))
     optimizer = Optimizer(model, recipe.lr, recipe.muon_lr, recipe.weight_decay, recipe.ema)
     batches = JobData(part.train[:600], spelled, Noise(), 0.0, recipe.batch_tokens, 0).epoch(0)
     times = []
@@ -301,7 +301,7 @@ def advise(record: Assessment, best_baseline: str | None) -> str:
     chosen = next((r for r in lms if r.name == record.smallest), None)
     if chosen is not None:
         if baseline is not None and baseline.verdict == "workable":
-            return _workable_beside_baseline(chosen, baseline)
+            return _workable_beside_baseline(chosen, baseline, record.job.higher_is_better)
         return (
             f"Use the {chosen.name} model: {_score(chosen)} clears the target of {record.job.target:g} in "
             f"{_size(chosen.bytes)}{_beyond(chosen)}."
@@ -316,9 +316,15 @@ def advise(record: Assessment, best_baseline: str | None) -> str:
     return _nothing_workable(record, top, baseline, combined)
 
 
-def _workable_beside_baseline(chosen: Row, baseline: Row) -> str:
-    versus = chosen.versus
-    if versus is not None and versus.ci is not None and versus.ci[0] > 0:
+def _clearly_better(versus: Versus | None, higher_is_better: bool) -> bool:
+    """Whether the whole interval of a paired difference lies on the better side of zero."""
+    if versus is None or versus.ci is None:
+        return False
+    return versus.ci[0] > 0 if higher_is_better else versus.ci[1] < 0
+
+
+def _workable_beside_baseline(chosen: Row, baseline: Row, higher_is_better: bool) -> str:
+    if _clearly_better(chosen.versus, higher_is_better):
         return (
             f"Use the {chosen.name} model: {_score(chosen)}, significantly better than {baseline.name} "
             f"({_score(baseline)}), which would do as well if simplicity counts more."
@@ -350,9 +356,8 @@ def _nothing_workable(record: Assessment, top: Row, baseline: Row | None, combin
             )
     else:
         parts.append(f"the best is the {top.name} model ({_score(top)})")
-    gain = combined.versus.ci[0] if combined is not None and combined.versus is not None and combined.versus.ci else 0.0
-    if combined is not None and gain > 0 and record.job.higher_is_better:
-        parts.append(f"both combined are better than either ({_score(combined)})")
+    if combined is not None and combined.versus and _clearly_better(combined.versus, record.job.higher_is_better):
+        parts.append(f"both combined are better than {combined.versus.other} ({_score(combined)})")
     undecided = [r for r in record.rows if r.type == "lm" and r.verdict == "undecided" and r.examples_to_decide]
     if undecided:
         parts.append(f"about {undecided[0].examples_to_decide:,} more test examples would decide {undecided[0].name}")

@@ -22,6 +22,7 @@ from smallfry.train import Progress
 
 Task = RungTask | BaselineTask
 _REPORT_SECONDS = 0.3
+_STOP_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -46,15 +47,19 @@ class _Context:
     out: Path
     resume: bool
     reports: Any
+    stop: Any
 
 
 _context: _Context | None = None
 
 
-def _start_worker(job: Job, codec: FrameCodec | None, out: Path, resume: bool, reports: Any) -> None:
+def _start_worker(job: Job, codec: FrameCodec | None, out: Path, resume: bool, reports: Any, stop: Any) -> None:
+    """Signals are the parent's business: it hears Ctrl-C too, and tells all workers through one event."""
     global _context
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     limit_threads()
-    _context = _Context(job, codec, out, resume, reports)
+    _context = _Context(job, codec, out, resume, reports, stop)
 
 
 def _run(task: Task) -> Result:
@@ -75,7 +80,7 @@ def _run(task: Task) -> Result:
             last = now
             c.reports.put((task.key, progress))
 
-    outcome = run_rung(c.job, task, c.out, c.codec, c.resume, watch)
+    outcome = run_rung(c.job, task, c.out, c.codec, c.resume, watch, c.stop.is_set)
     outcome.save(path)
     return Result(task, outcome)
 
@@ -98,11 +103,15 @@ class Pool:
     ) -> None:  # fmt: skip
         context = multiprocessing.get_context("spawn")
         self._reports = context.Queue()
+        self._stop = context.Event()
         self._watch = watch
         self.workers = workers
         with _one_thread():
             self._pool = ProcessPoolExecutor(
-                workers, context, initializer=_start_worker, initargs=(job, codec, out, resume, self._reports)
+                workers,
+                context,
+                initializer=_start_worker,
+                initargs=(job, codec, out, resume, self._reports, self._stop),
             )
         self._futures: dict[Future[Result], Task] = {}
 
@@ -137,14 +146,19 @@ class Pool:
                 return result
 
     def stop(self) -> None:
-        """Ask workers to save and wait for them."""
-        for process in list(getattr(self._pool, "_processes", {}).values()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGTERM)
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Ask trainings to save, wait for them, and end what has nothing to save."""
+        processes = list((self._pool._processes or {}).values())
+        self._stop.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
 
     def close(self) -> None:
         """End the workers."""
+        self._stop.set()  # only matters when an error leaves trainings behind: their work is saved
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._reports.close()
 

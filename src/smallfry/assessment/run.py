@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -140,6 +141,11 @@ def assess(job: Job, settings: AssessSettings, watcher: Watcher | None = None) -
     with _terminate_as_interrupt():
         try:
             return run.go()
+        except BrokenProcessPool:
+            raise SmallfryError(
+                "a worker process died: out of memory, or a script calls assess outside `if __name__ == '__main__':`; "
+                f"what is finished stays in {settings.out}, --resume goes on"
+            ) from None
         except (KeyboardInterrupt, StoppedError):
             run.interrupted()
             raise SmallfryError(
@@ -162,7 +168,11 @@ class _Run:
         self.pool: Pool | None = None
         self.target = settings.target if settings.target is not None else DEFAULT_TARGET[job.metric]
         self.higher = METRICS[job.metric].higher_is_better
-        self.rungs = sorted(settings.rungs, key=parse_size)
+        self.rungs = sorted(set(settings.rungs), key=parse_size)
+        if not self.rungs or settings.seeds < 1:
+            raise SmallfryError("nothing to train; give at least one rung (--rungs 0.25m,1m) and one seed (--seeds 1)")
+        if len({parse_size(r) for r in self.rungs}) < len(self.rungs):
+            raise SmallfryError(f"--rungs {','.join(self.rungs)}: names one size twice; name each once")
         for rung in self.rungs:
             shape_for(rung, 2048 if parse_size(rung) >= 250_000 else MIN_VOCAB)
         self.codec: FrameCodec | None = None
@@ -175,6 +185,8 @@ class _Run:
         self._open()
         card = check.card(self.job)
         self.codec = FrameCodec.learn(self.job.train) if self.job.kind == "transform" else None
+        if self.settings.form == "inline" and self.codec is None:
+            raise SmallfryError("--form inline: these outputs are not labels plus spans of the input; use text")
         workers = self.settings.workers or max(1, os.cpu_count() or 1)
         self.pool = Pool(self.job, self.codec, self.out, self.settings.resume, workers, self.watcher.progress)
         self._make_plan(workers)
@@ -207,7 +219,7 @@ class _Run:
         """Make the output directory; never write over another run."""
         out, s = self.out, self.settings
         marker = self.marker
-        identity = {"hashes": self.job.hashes(), "rungs": self.rungs, "seed": s.seed, "form": s.form, "vocab": s.vocab}
+        identity = {"hashes": self.job.hashes(), "kind": self.job.kind, "metric": self.job.metric, "version": 1}
         try:
             if out.exists() and not out.is_dir():
                 raise SmallfryError(f"{out}: is a file; choose another directory with --out")
@@ -215,7 +227,7 @@ class _Run:
                 if s.resume:
                     found = read_json(marker) if marker.exists() else {}
                     self.earlier = float(found.get("seconds", 0.0))
-                    if found.get("hashes") != identity["hashes"]:
+                    if any(found.get(key) != value for key, value in identity.items()):
                         raise SmallfryError(
                             f"{out}: holds no run of this job to resume; leave out --resume or choose --out"
                         )
@@ -266,7 +278,7 @@ class _Run:
         return first * float(ratio**SECONDS_EXPONENT)
 
     def _seconds_left(self) -> float:
-        return self.settings.budget * (1.0 - RESERVE) - self.seconds()
+        return self.settings.budget * (1.0 - RESERVE) - self.earlier - self.seconds()
 
     # ---- baselines and pilot --------------------------------------------------------------------------------------
 
@@ -290,17 +302,16 @@ class _Run:
         lower = self.job.kind == "classify"
         forms = self._pilot_forms()
         for form in forms:
-            self._submit_pilot(form, vocab, lower or form == "inline")
+            folded = lower or form == "inline"
+            self._submit_pilot(form, vocab, folded)
+            if folded and form == forms[0] and conclude.has_case(self.job):
+                self._submit_pilot(form, vocab, False)
         self._drain_all()
         best = self._best_pilot()
         if not self.settings.vocab:
             for other in PILOT_VOCABS:
                 if other != vocab:
                     self._submit_pilot(best.form, other, best.lowercase)
-            self._drain_all()
-            best = self._best_pilot()
-        if best.lowercase and conclude.has_case(self.job):
-            self._submit_pilot(best.form, best.vocab_size, False)
             self._drain_all()
             best = self._best_pilot()
         self.state.chosen = best

@@ -172,7 +172,7 @@ def longest_answer(job: Job, form: Form) -> int:
 
 def run_rung(
     job: Job, task: RungTask, out: Path, codec: FrameCodec | None, resume: bool,
-    watch: Callable[[Progress], None] | None = None,
+    watch: Callable[[Progress], None] | None = None, should_stop: Callable[[], bool] | None = None,
 ) -> Outcome:  # fmt: skip
     """Train one rung with one seed, save the model, and ask it.
 
@@ -183,6 +183,7 @@ def run_rung(
         codec: The job's frame codec, if it has one.
         resume: Go on from an earlier state of the same training.
         watch: Told of every step.
+        should_stop: Asked after every step; True saves the state and gives an unfinished outcome.
     """
     import torch
 
@@ -197,13 +198,13 @@ def run_rung(
     data = JobData(job.train, form, recipe.noise, recipe.prompt_loss, recipe.batch_tokens, task.seed, recipe.copy_loss)
     model = Transformer(shape, recipe.dropout)
     model.init_weights(torch.Generator().manual_seed(task.seed))
-    model = model.to(compute_dtype())
+    model = model.to(compute_dtype(torch.device("cpu")))
     predictor = ModelPredictor(task.rung, model, form, longest_answer(job, form))
     measure = _measurer(job, form, predictor, full=not task.pilot)
     run_dir = None if task.pilot else out / "work" / task.key
     trained = train(
         model, data, recipe, run_dir=run_dir, resume=resume, measure=measure,
-        measure_every=max(1.0, recipe.epochs / 8), watch=watch,
+        measure_every=max(1.0, recipe.epochs / 8), watch=watch, should_stop=should_stop,
     )  # fmt: skip
     outcome = Outcome(
         task.rung, shape.params, predictor.size_bytes(), trained.seconds, tokens=trained.tokens,

@@ -100,9 +100,6 @@ class InlineConstraint:
             self.at += 1
 
 
-_COMPILERS: dict[int, Any] = {}
-
-
 class JsonConstraint:
     """JSON that fits a schema, through ``llguidance``.
 
@@ -114,13 +111,14 @@ class JsonConstraint:
     def __init__(self, tokenizer: Tokenizer, schema: dict[str, Any]) -> None:
         import llguidance
 
-        key = id(tokenizer)
-        if key not in _COMPILERS:
-            _COMPILERS[key] = llguidance.LLTokenizer(tokenizer.hf.to_str(), n_vocab=tokenizer.vocab_size, eos_token=END)
+        if tokenizer.compiled is None:
+            tokenizer.compiled = llguidance.LLTokenizer(
+                tokenizer.hf.to_str(), n_vocab=tokenizer.vocab_size, eos_token=END
+            )
         text = json.dumps(schema)
         grammar = f'start: " " json\njson: %json {text}'
         self._matcher = llguidance.LLMatcher(
-            _COMPILERS[key], '{"grammars":[{"lark_grammar":' + json.dumps(grammar) + "}]}"
+            tokenizer.compiled, '{"grammars":[{"lark_grammar":' + json.dumps(grammar) + "}]}"
         )
         self._size = tokenizer.vocab_size
 
