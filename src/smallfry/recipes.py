@@ -44,7 +44,7 @@ def recipe_for(job: Job, form: FormName, tokens_per_epoch: int, params: int, see
     if job.kind == "classify":
         base, tokens = CLASSIFY, TOKENS["classify"]
     elif form == "inline":
-        base, tokens = INLINE, TOKENS["inline"] * min(1.0, (params / 1e6) ** 0.125)  # a smaller model is sooner full
+        base, tokens = INLINE, TOKENS["inline"]
     elif job.kind == "transform":
         base, tokens = TRANSFORM, TOKENS["transform"]
     else:
