@@ -67,7 +67,8 @@ def test_documented_commands_parse(line: str) -> None:
     words = shlex.split(line)[1:]
     group = typer.main.get_command(app)
     command = group.commands[words[0]]  # type: ignore[attr-defined]
-    command.make_context(words[0], words[1:], resilient_parsing=False)
+    parsed = command.make_context(words[0], words[1:], resilient_parsing=False)  # an unknown option raises
+    assert parsed.command is command and not parsed.args
 
 
 def test_the_light_install_does_not_need_torch() -> None:
