@@ -166,6 +166,7 @@ def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
         (["assess", "reverse", "--resume", "--out", "{tmp}/full"], "holds no run of this job"),
         (["assess", "reverse", "--rungs", "1m,1.0m", "--out", "{tmp}/x"], "names one size twice"),
         (["assess", "reverse", "--rungs", ",", "--out", "{tmp}/x"], "at least one rung"),
+        (["assess", "reverse", "--target", "95", "--out", "{tmp}/x"], "such as 0.95"),
         (["run", "{tmp}"], "nothing to answer"),
         (["run", "{tmp}", "hello"], "no such file"),
         (["run", "{tmp}", "--input", "{tmp}/none.jsonl"], "cannot read"),

@@ -167,6 +167,8 @@ class _Run:
         self.state = State()
         self.pool: Pool | None = None
         self.target = settings.target if settings.target is not None else DEFAULT_TARGET[job.metric]
+        if self.target is not None and job.metric != "bits_per_byte" and not 0 < self.target <= 1:
+            raise SmallfryError(f"--target {self.target:g}: expected a share above 0 and up to 1, such as 0.95 for 95%")
         self.higher = METRICS[job.metric].higher_is_better
         self.rungs = sorted(set(settings.rungs), key=parse_size)
         if not self.rungs or settings.seeds < 1:
