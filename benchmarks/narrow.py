@@ -179,7 +179,7 @@ def page() -> str:
         "",
         "Written by `python benchmarks/narrow.py`; every figure comes from the summary stored beside it in `narrow/`.",
         "Scores are on the official test split (per cent; BLEU times 100), the median over seeds, with 95% intervals",
-        "that join test-set sampling and spread over seeds. Choices inside a run use validation rows only. Language models",
+        "that join test-set sampling and spread over seeds. Choices inside a run use validation rows only. Models",
         "start from nothing: no pretraining, no other data. Latency is one answer at a time, PyTorch on one core.",
         "",
     ]
