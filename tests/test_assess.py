@@ -48,7 +48,7 @@ def cli(*args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-SMALL = ("--rungs", "0.25m", "--seeds", "2", "--form", "inline", "--vocab", "300", "--target", "0.5", "--budget", "2m")
+SMALL = ("--rungs", "0.25m", "--seeds", "2", "--form", "inline", "--vocab", "300", "--target", "0.5", "--budget", "20m")
 
 
 @pytest.fixture(scope="module")
