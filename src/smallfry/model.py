@@ -227,9 +227,11 @@ class Transformer(nn.Module):
     def _rotary(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Tables in the model's dtype; the first half of the sines is negated, which is what `rotate` expects."""
         dtype = self.embed.weight.dtype
-        if self._tables is None or self._tables[0].shape[0] < length or self._tables[0].dtype != dtype:
+        held = self._tables[0] if self._tables is not None else None
+        if held is None or held.shape[0] < length or held.dtype != dtype or held.device != device:
             cos, sin = rotary_tables(max(length, 256), self.shape.head_dim, ROPE_THETA, device)
             sin[:, : self.shape.head_dim // 2] *= -1
             self._tables = (cos.to(dtype), sin.to(dtype))
+        assert self._tables is not None
         cos, sin = self._tables
         return cos[:length], sin[:length]

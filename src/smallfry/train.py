@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from smallfry.checkpoint import load_state, save_state
 from smallfry.data import Batch, Noise
 from smallfry.errors import SmallfryError
+from smallfry.machine import keep_freed_memory
 from smallfry.model import Transformer
 from smallfry.optim import Optimizer, schedule
 
@@ -112,26 +113,6 @@ class Trained:
     finished: bool
 
 
-def compute_dtype(device: torch.device | None = None) -> torch.dtype:
-    """bf16 where the device multiplies it natively, else fp32."""
-    device = device or default_device()
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type == "cpu":
-        fast = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.float32
-
-
-def default_device() -> torch.device:
-    """CUDA, then Apple's MPS, then the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
 def loss_of(model: Transformer, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, float]:
     """Weighted mean cross-entropy of a batch, and the sum of the weights.
 
@@ -199,6 +180,7 @@ def train(
     Raises:
         SmallfryError: When the loss stops being a number.
     """
+    keep_freed_memory()
     loop = _Loop(model, data, recipe, run_dir, measure, measure_every, watch, should_stop)
     if resume:
         loop.restore()

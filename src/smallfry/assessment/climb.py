@@ -104,7 +104,10 @@ class Climber:
         if len(started) == 1 and (larger is None or larger.too_long):
             return [r for r in started if self._rest_fits(r)]  # no other rung can come: there is nothing to wait for
         done = [r for r in self.rungs if r.valid]
-        if not done or any(r.started and not r.valid for r in self.rungs):
+        out = [r for r in started if not r.valid]
+        if out == started[-1:] and (larger is None or larger.too_long):
+            return [r for r in out if self._rest_fits(r)]  # the top of the ladder is the likeliest to need its seeds
+        if not done or out:
             return []  # a first seed is still out: wait for it before choosing
         ranked = sorted(done, key=lambda r: -self.sign * max(self.sign * v for v in r.valid.values()))
         affordable = [r for r in ranked if self._rest_fits(r)]

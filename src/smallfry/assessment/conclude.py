@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +14,7 @@ from smallfry.assessment.work import Outcome, RungTask, score_answers
 from smallfry.data import JobData, Noise
 from smallfry.evals import statistics
 from smallfry.evals.metrics import METRICS, Scores
-from smallfry.forms import FormName, build_form
+from smallfry.forms import MAX_PROMPT_TOKENS, FormName, build_form
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
 from smallfry.ladder import RUNGS, parse_size, shape_for
@@ -54,10 +50,11 @@ def measure_speed(job: Job, form: FormName, codec: FrameCodec | None, rung: str)
     """
     import torch
 
+    from smallfry.machine import compute_dtype, default_device
     from smallfry.model import Transformer
     from smallfry.optim import Optimizer
     from smallfry.recipes import recipe_for
-    from smallfry.train import compute_dtype, loss_of
+    from smallfry.train import loss_of
 
     part = replace(job, train=job.train[:: max(1, len(job.train) // 4000)])
     spelled = build_form(part, form, 512, job.kind == "classify", codec)
@@ -67,7 +64,8 @@ def measure_speed(job: Job, form: FormName, codec: FrameCodec | None, rung: str)
     recipe = recipe_for(job, form, round(tokens), shape.params, 0)
     model = Transformer(shape, recipe.dropout)
     model.init_weights(torch.Generator().manual_seed(0))
-    model = model.to(compute_dtype(torch.device("cpu")))
+    device = default_device()
+    model = model.to(device, compute_dtype(device))
     optimizer = Optimizer(model, recipe.lr, recipe.muon_lr, recipe.weight_decay, recipe.ema)
     batches = JobData(part.train[:600], spelled, Noise(), 0.0, recipe.batch_tokens, 0).epoch(0)
     times = []
@@ -211,9 +209,12 @@ def rung_row(
 ) -> Row:
     """The row of a rung."""
     row = make_row(job, rung, "lm", outcomes, target, codec)
-    skipped = next(iter(outcomes.values())).skipped
-    if skipped:
-        row.note = f"{skipped} training rows could not be written in this output form and were left out"
+    first = next(iter(outcomes.values()))
+    if first.skipped:
+        row.note = f"{first.skipped} training rows could not be written in this output form and were left out"
+    if first.shortened:
+        cut = f"{first.shortened} inputs are longer than {MAX_PROMPT_TOKENS:,} tokens: their middle was not read"
+        row.note = f"{row.note}; {cut}" if row.note else cut
     return row
 
 
@@ -400,28 +401,3 @@ def examples(record: Assessment, job: Job, state: State) -> None:
             record.errors.append(ErrorExample(row.input, row.output, str(answer[0]), float(answer[1])))
         elif right > 0.5 and len(record.samples) < SHOWN_SAMPLES:
             record.samples.append(Sample(row.input, str(answer[0]), row.output))
-
-
-# ---- provenance -----------------------------------------------------------------------------------------------------
-
-
-def versions() -> dict[str, str]:
-    """Versions of what was used."""
-    found = {"python": platform.python_version()}
-    for name in ("smallfry", "torch", "numpy", "tokenizers", "scikit-learn", "sklearn-crfsuite", "llguidance"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on, as far as it decides speed; no host name."""
-    from smallfry.train import compute_dtype
-
-    cpu = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            cpu = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), cpu)
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "compute": str(compute_dtype())[6:]}

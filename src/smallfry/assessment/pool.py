@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smallfry.assessment.work import BaselineTask, Outcome, RungTask, limit_threads, run_baseline, run_rung
+from smallfry.assessment.work import BaselineTask, Outcome, RungTask, run_baseline, run_rung
 from smallfry.candidates import Predictor
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
+from smallfry.machine import keep_freed_memory, limit_threads
 from smallfry.train import Progress
 
 Task = RungTask | BaselineTask
@@ -59,6 +60,7 @@ def _start_worker(job: Job, codec: FrameCodec | None, out: Path, resume: bool, r
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     limit_threads()
+    keep_freed_memory()
     _context = _Context(job, codec, out, resume, reports, stop)
 
 

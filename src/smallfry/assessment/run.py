@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import shutil
 import signal
 import time
@@ -21,7 +20,7 @@ from smallfry.assessment import conclude
 from smallfry.assessment.climb import Climber
 from smallfry.assessment.combine import CombineTask, run_combined
 from smallfry.assessment.pool import Pool, Result, StoppedError
-from smallfry.assessment.work import BaselineTask, Outcome, RungTask, limit_threads, score_answers
+from smallfry.assessment.work import BaselineTask, Outcome, RungTask, score_answers
 from smallfry.baselines import standard_baselines
 from smallfry.candidates import Predictor
 from smallfry.checkpoint import read_json, write_atomic
@@ -31,6 +30,7 @@ from smallfry.forms import FormName, available_forms
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
 from smallfry.ladder import parse_size, shape_for
+from smallfry.machine import default_workers, keep_freed_memory, limit_threads, machine, versions
 from smallfry.record import Assessment, JobRecord, PilotRecord, PlanStep
 from smallfry.report import write_report
 from smallfry.tokenizer import MIN_VOCAB
@@ -184,12 +184,13 @@ class _Run:
 
     def go(self) -> Assessment:
         limit_threads()
+        keep_freed_memory()
         self._open()
         card = check.card(self.job)
         self.codec = FrameCodec.learn(self.job.train) if self.job.kind == "transform" else None
         if self.settings.form == "inline" and self.codec is None:
             raise SmallfryError("--form inline: these outputs are not labels plus spans of the input; use text")
-        workers = self.settings.workers or max(1, os.cpu_count() or 1)
+        workers = self.settings.workers or default_workers()
         self.pool = Pool(self.job, self.codec, self.out, self.settings.resume, workers, self.watcher.progress)
         self._make_plan(workers)
         self.watcher.plan(self.plan)
@@ -416,7 +417,7 @@ class _Run:
                 job.source, job.hashes(), list(job.notes), card.to_dict(), check.warnings(card),
             ),
             command=s.command, started=self.started, out=str(self.out), plan=self.plan,
-            versions=conclude.versions(), machine=conclude.machine(),
+            versions=versions(), machine=machine(),
         )  # fmt: skip
         chosen = self.state.chosen
         assert chosen is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,9 +17,10 @@ from smallfry.forms import Form, FormName, build_form
 from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job, SplitName
 from smallfry.ladder import shape_for
+from smallfry.machine import compute_dtype, default_device
 from smallfry.predictor import ModelPredictor
 from smallfry.recipes import pilot_recipe, recipe_for
-from smallfry.train import Point, Progress, Recipe, compute_dtype, mean_loss, train
+from smallfry.train import Point, Progress, Recipe, mean_loss, train
 
 MEASURE_ROWS = 300  # validation rows answered during training
 PILOT_VALID_ROWS = 1000
@@ -78,6 +78,7 @@ class Outcome:
         shape: The model's shape.
         tokens: Tokens trained on.
         skipped: Training rows the form could not express.
+        shortened: Training and test rows whose input is too long to be read whole.
         model_dir: Where the model was saved.
         finished: False when the training was interrupted (its state is saved).
         note: One sentence on anything unusual.
@@ -96,6 +97,7 @@ class Outcome:
     shape: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
     skipped: int = 0
+    shortened: int = 0
     model_dir: str | None = None
     finished: bool = True
     note: str = ""
@@ -112,15 +114,6 @@ class Outcome:
             return None
         outcome = Outcome(**json.loads(path.read_text(encoding="utf-8")))
         return outcome if outcome.finished else None
-
-
-def limit_threads() -> None:
-    """One thread a process: repeatable to the bit, and processes fill the cores better than threads."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def answers_of(predictor: Predictor, job: Job, rows: Sequence[Example]) -> list[list[Any]]:
@@ -198,7 +191,8 @@ def run_rung(
     data = JobData(job.train, form, recipe.noise, recipe.prompt_loss, recipe.batch_tokens, task.seed, recipe.copy_loss)
     model = Transformer(shape, recipe.dropout)
     model.init_weights(torch.Generator().manual_seed(task.seed))
-    model = model.to(compute_dtype(torch.device("cpu")))
+    device = default_device()
+    model = model.to(device, compute_dtype(device))
     predictor = ModelPredictor(task.rung, model, form, longest_answer(job, form))
     measure = _measurer(job, form, predictor, full=not task.pilot)
     run_dir = None if task.pilot else out / "work" / task.key
@@ -208,7 +202,8 @@ def run_rung(
     )  # fmt: skip
     outcome = Outcome(
         task.rung, shape.params, predictor.size_bytes(), trained.seconds, tokens=trained.tokens,
-        recipe=recipe.to_dict(), shape=asdict(shape), skipped=data.skipped, finished=trained.finished,
+        recipe=recipe.to_dict(), shape=asdict(shape), skipped=data.skipped,
+        shortened=sum(form.shortens(e.input) for e in (*job.train, *job.test)), finished=trained.finished,
         curve=[asdict(p) for p in trained.curve],
     )  # fmt: skip
     if not trained.finished:

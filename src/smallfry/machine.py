@@ -1,0 +1,100 @@
+"""The machine underneath: what it is, and how this process uses its memory and its cores."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+# Parameters of glibc's mallopt(3).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_LARGEST = 2**31 - 1
+_TOP_PAD = 64 << 20
+_WORKERS_A_DEVICE = 4
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep memory that was freed, for the next step's tensors.
+
+    By default glibc returns every large block to the kernel, and a training step then spends a sixth of its time on
+    fresh, zeroed pages: the logits of a thousand positions alone are thousands of page faults.
+
+    Returns:
+        Whether this process now keeps it; False where the C library is not glibc.
+    """
+    if sys.platform != "linux" or "MALLOC_TRIM_THRESHOLD_" in os.environ:  # whoever sets it knows better
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST), (_M_TOP_PAD, _TOP_PAD))
+    return all(mallopt(name, value) == 1 for name, value in settings)
+
+
+def limit_threads() -> None:
+    """One thread a process: repeatable to the bit, and processes fill the cores better than threads."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def default_device() -> torch.device:
+    """CUDA, then Apple's MPS, then the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the device multiplies it natively, else fp32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    if device.type == "cpu":
+        fast = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32
+
+
+def default_workers() -> int:
+    """Trainings worth running side by side: one a core, or a few that share an accelerator and its memory."""
+    cores = max(1, os.cpu_count() or 1)
+    return cores if default_device().type == "cpu" else min(cores, _WORKERS_A_DEVICE)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what is used."""
+    found = {"python": platform.python_version()}
+    for name in ("smallfry", "torch", "numpy", "tokenizers", "scikit-learn", "sklearn-crfsuite", "llguidance"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What it runs on, as far as that decides speed; no host name."""
+    device = default_device()
+    cpu = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            cpu = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), cpu)
+    return {
+        "cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "device": device.type,
+        "compute": str(compute_dtype(device))[6:],
+    }  # fmt: skip
