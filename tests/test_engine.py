@@ -14,7 +14,7 @@ from smallfry.data import JobData, Noise
 from smallfry.engine.constraints import JsonConstraint, Trie, TrieConstraint, infer_schema
 from smallfry.engine.torch_engine import TorchEngine
 from smallfry.errors import SmallfryError
-from smallfry.forms import Form, available_forms, build_form, find_units
+from smallfry.forms import MAX_PROMPT_TOKENS, Form, available_forms, build_form, find_units
 from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job
 from smallfry.ladder import Shape
@@ -231,3 +231,22 @@ def test_a_foreign_card_is_refused_in_one_line(tmp_path: Path, card: str) -> Non
     with pytest.raises(SmallfryError, match=r"smallfry\.json: not a card") as caught:
         ModelPredictor.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_copied_strings_become_no_enumeration_while_new_values_turn_up() -> None:
+    closed = [json.dumps({"room": room}) for room in ("hall", "attic") * 60]
+    assert infer_schema(closed)["properties"]["room"] == {"enum": ["attic", "hall"]}  # type: ignore[index]
+    growing = [*closed, json.dumps({"room": "cellar"})]
+    assert infer_schema(growing)["properties"]["room"] == {"type": "string"}  # type: ignore[index]
+
+
+def test_a_text_of_many_thousand_tokens_keeps_its_ends_and_says_so() -> None:
+    form = build_form(COLOURS, "units", 300, True, None)
+    text = "first " + "the red thing number 3 " * 5000 + "last"
+    ids = form.prompt_ids(text)
+    assert len(ids) <= MAX_PROMPT_TOKENS + 2
+    read = form.tokenizer.decode(ids)
+    assert read.strip().startswith("first") and read.endswith("last")
+    assert form.shortens(text) and not form.shortens("the red thing")
+    answer = ModelPredictor("x", untrained(form), form, 4).predict([text])[0]
+    assert answer.output in COLOURS.labels

@@ -32,6 +32,14 @@ def test_the_library_reads_text_alike(text: str) -> None:
     assert TOKENIZER.encode(text) == TOKENIZER.hf.encode(text).ids
 
 
+def test_words_of_any_length_are_cut_as_the_library_cuts_them() -> None:
+    for word in ("red" * 40, "redd" * 100, "Ωα" * 5000, "x" * 200_000):
+        assert TOKENIZER.encode(" " + word) == TOKENIZER.hf.encode(" " + word).ids
+        assert (
+            TOKENIZER.decode(TOKENIZER.sample_word_ids(TOKENIZER.words(word)[0], np.random.default_rng(0), 0.3)) == word
+        )
+
+
 def test_special_tokens_in_text_are_text() -> None:
     ids = TOKENIZER.encode("a <|end|> b")
     assert END not in ids

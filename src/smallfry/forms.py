@@ -26,6 +26,7 @@ FormName = Literal["text", "units", "inline"]
 # An item of a sequence: an id is a choice of the model's, a string is a word of the input (in byte-level spelling).
 Item = int | str
 
+MAX_PROMPT_TOKENS = 2048  # of an input; what lies between the first and the last half of it is not read
 _LETTERS = re.compile(r"[^\W\d_]+")
 _MAX_UNITS = 1024
 _MIN_UNIT_COUNT = 8  # a unit seen less often is learned worse than its pieces
@@ -107,8 +108,32 @@ class Form:
     # ---- rows to sequences ------------------------------------------------------------------------------------------
 
     def prompt(self, text: str) -> list[Item]:
-        """``<|user|> words <|assistant|>``."""
-        return [USER, *self.tokenizer.words(" " + self.fold(text)), ASSISTANT]
+        """``<|user|> words <|assistant|>``; of a text beyond `MAX_PROMPT_TOKENS` the beginning and the end.
+
+        Inline answers repeat every word of the input, so their prompts are never cut.
+        """
+        if self.name == "inline" or len(text) <= MAX_PROMPT_TOKENS // 4:  # no character is more than four tokens
+            return [USER, *self.tokenizer.words(" " + self.fold(text)), ASSISTANT]
+        return [USER, *self._fitting(text), ASSISTANT]
+
+    def _fitting(self, text: str) -> list[str]:
+        """Words of a text; where they are too many tokens, as many from both ends as fit."""
+        far = 8 * MAX_PROMPT_TOKENS  # characters that are worth cutting into words
+        if len(text) > 2 * far:
+            text = text[:far] + text[-far:]
+        words = self.tokenizer.words(" " + self.fold(text))
+        sizes = np.array([len(self.tokenizer.word_ids(word)) for word in words])
+        if sizes.sum() <= MAX_PROMPT_TOKENS:
+            return words
+        front = int(np.searchsorted(np.cumsum(sizes), MAX_PROMPT_TOKENS // 2, side="right"))
+        back = int(np.searchsorted(np.cumsum(sizes[::-1]), MAX_PROMPT_TOKENS // 2, side="right"))
+        return [*words[:front], *words[len(words) - back :]]
+
+    def shortens(self, text: str) -> bool:
+        """Whether a text is too long to be read whole."""
+        if self.name == "inline" or len(text) <= MAX_PROMPT_TOKENS // 4:
+            return False
+        return len(self._fitting(text)) < len(self.tokenizer.words(" " + self.fold(text)))
 
     def prompt_ids(self, text: str) -> list[int]:
         """The prompt as ids."""

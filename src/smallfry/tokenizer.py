@@ -24,6 +24,7 @@ BOS, USER, ASSISTANT, END, PAD, MASK, TEXT = range(7)
 SPECIALS = ("<|bos|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|mask|>", "<|text|>")
 MIN_VOCAB = len(SPECIALS) + 256
 MAX_VOCAB = 65_536
+_LONG_WORD = 128
 
 # Qwen2's split pattern: contractions, words with one leading non-letter, SINGLE digits, punctuation runs, white space.
 SPLIT = (
@@ -54,6 +55,12 @@ def to_byte_chars(text: str) -> str:
     """``text`` as it is spelled in a byte-level vocabulary (a space becomes ``Ġ``)."""
     table = byte_chars()
     return "".join(table[b] for b in text.encode("utf-8", "replace"))
+
+
+def from_byte_chars(spelled: str) -> str:
+    """The inverse of `to_byte_chars`."""
+    index = {char: byte for byte, char in enumerate(byte_chars())}
+    return bytes(index[char] for char in spelled).decode("utf-8", "replace")
 
 
 def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
@@ -154,7 +161,11 @@ class Tokenizer:
         """Ids of one pre-tokenised piece (cached)."""
         ids = self._words.get(word)
         if ids is None:
-            ids = self._words[word] = [self.vocab[p] for p in self._merge(word, None, 0.0)]
+            if len(word) > _LONG_WORD:  # the library's merging does not slow down with the square of the length
+                ids = self.hf.encode(from_byte_chars(word), add_special_tokens=False).ids
+            else:
+                ids = [self.vocab[p] for p in self._merge(word, None, 0.0)]
+            self._words[word] = ids
         return ids
 
     def encode(self, text: str) -> list[int]:
@@ -182,6 +193,8 @@ class Tokenizer:
 
     def sample_word_ids(self, word: str, rng: np.random.Generator, dropout: float) -> list[int]:
         """A random segmentation of one piece (BPE-dropout, Provilkov et al. 2020: each merge is skipped with p)."""
+        if len(word) > _LONG_WORD:
+            return self.word_ids(word)
         return [self.vocab[p] for p in self._merge(word, rng, dropout)]
 
     def _merge(self, word: str, rng: np.random.Generator | None, dropout: float) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from smallfry.tokenizer import END, TEXT, Tokenizer
+
+_SEEN_OFTEN = 3  # times each value of an enumeration must occur: else an unseen one is likely
 
 
 class Constraint(Protocol):
@@ -137,7 +140,8 @@ class JsonConstraint:
 def infer_schema(outputs: Sequence[str], max_enum: int = 64) -> dict[str, Any] | None:
     """A JSON schema that all outputs fit, or None where they are not all JSON objects.
 
-    Strings and scalars with few distinct values become enumerations, keys seen in every object are required.
+    Keys seen in every object are required. Strings and scalars with few distinct values become enumerations, unless a
+    value was seen once or twice only: by Good and Turing's estimate another unseen one is then to be expected.
     """
     values = []
     for output in outputs:
@@ -166,8 +170,8 @@ def _schema_of(values: Sequence[Any], max_enum: int) -> dict[str, Any]:
     if all(isinstance(v, list) for v in values):
         items = [child for value in values for child in value]
         return {"type": "array", "items": _schema_of(items, max_enum)} if items else {"type": "array"}
-    distinct = {json.dumps(v, sort_keys=True) for v in values}
-    if len(distinct) <= max_enum and len(values) >= 5 * len(distinct):
+    distinct = Counter(json.dumps(v, sort_keys=True) for v in values)
+    if len(distinct) <= max_enum and len(values) >= 5 * len(distinct) and min(distinct.values()) >= _SEEN_OFTEN:
         return {"enum": [json.loads(v) for v in sorted(distinct)]}
     names = {
         str: "string",
