@@ -63,3 +63,11 @@ def test_seeds_of_the_only_affordable_rung_run_side_by_side() -> None:
     assert climber.next() == ("0.25m", 0)
     assert climber.next() == ("0.25m", 1)
     assert climber.next() is None
+
+
+def test_a_free_worker_takes_the_next_seed_of_the_top_rung_while_its_first_is_out() -> None:
+    climber = Climber(["0.25m", "1m"], [0, 1, 2], True, SECONDS.__getitem__, lambda: 1e9, 2)
+    assert [climber.next(), climber.next()] == [("0.25m", 0), ("1m", 0)]
+    assert climber.next() is None  # the smallest may yet be workable
+    climber.record("0.25m", 0, 0.8, "not")
+    assert climber.next() == ("1m", 1)
