@@ -48,7 +48,7 @@ def cli(*args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-SMALL = ("--rungs", "0.25m", "--seeds", "2", "--form", "inline", "--vocab", "300", "--target", "0.5", "--budget", "20m")
+SMALL = ("--rungs", "0.25m", "--seeds", "2", "--vocab", "300", "--target", "0.5", "--budget", "20m")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,7 @@ def test_the_record_tells_everything(assessed: tuple[Path, subprocess.CompletedP
     assert record.command.startswith("smallfry assess")
     assert len(record.job.hashes["test"]) == 64 and record.job.n_train > 100
     assert record.plan and record.machine["cores"] and record.versions["torch"]
+    assert {p.form for p in record.pilot} == {"inline", "text"}
     assert [p.chosen for p in record.pilot].count(True) == 1
     row = next(r for r in record.rows if r.type == "lm")
     assert len(row.seeds) == 2 and set(row.curves) == {"0", "1"} and row.versus is not None
@@ -194,6 +195,7 @@ def test_python_offers_the_same(tmp_path: Path) -> None:
         job, tmp_path / "out", target=0.99, rungs=("0.25m",), seeds=1, form="inline", vocab=300, workers=1,
         baselines=("majority",),
     )  # fmt: skip
+    assert not record.pilot and record.settings["form"] == "inline"  # what is given is not piloted
     assert [r.type for r in record.rows][:2] == ["baseline", "lm"]
     assert record.smallest in (None, "0.25m") and record.advice
     with pytest.raises(SmallfryError, match="exists and is not empty"):

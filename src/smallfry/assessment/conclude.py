@@ -239,7 +239,7 @@ def fill(
     """Put rows, verdicts, prediction, advice, errors and samples into the record."""
     rows: list[Row] = []
     sizes = {next(iter(o.values())).bytes: rung for rung, o in state.rungs.items()}
-    for key, (outcome, _) in state.baselines.items():
+    for key, (outcome, _) in sorted(state.baselines.items()):  # not in the order in which they happened to finish
         name, cut, size = key.partition("-")
         row = make_row(job, outcome.name, "baseline", {0: outcome}, target, codec)
         rows.append(row)

@@ -39,6 +39,7 @@ from smallfry.train import Progress
 DEFAULT_TARGET = {"accuracy": 0.95, "exact_match": 0.95, "bleu": None, "bits_per_byte": None}
 DEFAULT_RUNGS = ("0.25m", "1m", "5m")
 PILOT_VOCABS = (MIN_VOCAB, 512, 2048)
+LARGEST_PILOT_VOCAB = 4096
 PILOT_SHARE = 0.3
 SECONDS_EXPONENT = 0.77  # of parameters: time of a training step, measured on the rungs from 0.25m to 5m
 RESERVE = 0.06  # of the budget, kept for combining and writing
@@ -179,6 +180,7 @@ class _Run:
             shape_for(rung, 2048 if parse_size(rung) >= 250_000 else MIN_VOCAB)
         self.codec: FrameCodec | None = None
         self.plan: list[PlanStep] = []
+        self._pilots_out = 0
 
     # ---- the whole ------------------------------------------------------------------------------------------------
 
@@ -194,7 +196,7 @@ class _Run:
         self.pool = Pool(self.job, self.codec, self.out, self.settings.resume, workers, self.watcher.progress)
         self._make_plan(workers)
         self.watcher.plan(self.plan)
-        self._fit_baselines_and_pilot()
+        self._pilot()
         self._climb()
         self._cut_baselines()
         self._combine()
@@ -255,17 +257,20 @@ class _Run:
         form = self.settings.form or available_forms(self.job, self.codec)[0]
         tokens, speed = conclude.measure_speed(self.job, form, self.codec, self.rungs[0])
         self._first_rung_seconds = tokens / speed
-        pilots = len(self._pilot_forms()) + (0 if self.settings.vocab else len(PILOT_VOCABS) - 1)
+        pilots = self._expected_pilots()
         names = self._baseline_names()
         steps = [PlanStep(f"baselines: {', '.join(names)}", conclude.baseline_seconds(self.job, names) / workers)]
-        steps.append(
-            PlanStep(f"pilot: {pilots} forms and vocabularies on {self.rungs[0]}",
-                     pilots * PILOT_SHARE * self._first_rung_seconds / workers)
-        )  # fmt: skip
+        if pilots:
+            seconds = pilots * PILOT_SHARE * self._first_rung_seconds / workers
+            steps.append(PlanStep(f"pilot: {pilots} forms and vocabularies on {self.rungs[0]}", seconds))
         steps += [PlanStep(f"train {rung}, one seed", self._estimate(rung)) for rung in self.rungs]
         more = (self.settings.seeds - 1) * self._estimate(self.rungs[-1]) / workers
         steps.append(PlanStep(f"up to {self.settings.seeds - 1} more seeds where the verdict hangs on them", more))
         self.plan = steps
+
+    def _expected_pilots(self) -> int:
+        forms, vocabs = len(self._pilot_forms()), 0 if self.settings.vocab else len(PILOT_VOCABS)
+        return 0 if forms == 1 and not vocabs else forms + vocabs
 
     def _estimate(self, rung: str) -> float:
         """Seconds of one training of a rung, from what the smallest one took (or was measured to take)."""
@@ -283,7 +288,7 @@ class _Run:
     def _seconds_left(self) -> float:
         return self.settings.budget * (1.0 - RESERVE) - self.earlier - self.seconds()
 
-    # ---- baselines and pilot --------------------------------------------------------------------------------------
+    # ---- pilot and baselines --------------------------------------------------------------------------------------
 
     def _baseline_names(self) -> list[str]:
         names = [name for name, _ in standard_baselines(self.job)]
@@ -297,31 +302,50 @@ class _Run:
     def _pilot_forms(self) -> list[FormName]:
         return [self.settings.form] if self.settings.form else available_forms(self.job, self.codec)
 
-    def _fit_baselines_and_pilot(self) -> None:
-        assert self.pool is not None
+    def _pilot(self) -> None:
+        """Choose form and vocabulary on the smallest rung; baselines are fitted on the cores that this leaves free."""
+        forms = self._pilot_forms()
+        vocab = self.settings.vocab or PILOT_VOCABS[1]
+        if len(forms) == 1 and self.settings.vocab:
+            self.state.chosen = RungTask(self.rungs[0], self.settings.seed, forms[0], vocab, self._folds(forms[0]))
+        else:
+            for form in forms:
+                self._submit_pilot(form, vocab, self._folds(form))
+            if self._folds(forms[0]) and conclude.has_case(self.job):
+                self._submit_pilot(forms[0], vocab, False)
         for name in self._baseline_names():
             self._submit(BaselineTask(name), 0.0)
-        vocab = self.settings.vocab or 512
-        lower = self.job.kind == "classify"
-        forms = self._pilot_forms()
-        for form in forms:
-            folded = lower or form == "inline"
-            self._submit_pilot(form, vocab, folded)
-            if folded and form == forms[0] and conclude.has_case(self.job):
-                self._submit_pilot(form, vocab, False)
-        self._drain_all()
+        if self.state.chosen is None:
+            self._drain_pilots()
+            if not self.settings.vocab:
+                self._pilot_vocabs(vocab)
+            self.state.chosen = self._best_pilot()
+
+    def _pilot_vocabs(self, first: int) -> None:
+        """The other sizes, and twice the largest for as long as the largest is the best."""
         best = self._best_pilot()
-        if not self.settings.vocab:
-            for other in PILOT_VOCABS:
-                if other != vocab:
-                    self._submit_pilot(best.form, other, best.lowercase)
-            self._drain_all()
-            best = self._best_pilot()
-        self.state.chosen = best
+        for other in PILOT_VOCABS:
+            if other != first:
+                self._submit_pilot(best.form, other, best.lowercase)
+        self._drain_pilots()
+        largest = PILOT_VOCABS[-1]
+        while self._best_pilot().vocab_size == largest < LARGEST_PILOT_VOCAB:
+            largest *= 2
+            self._submit_pilot(best.form, largest, best.lowercase)
+            self._drain_pilots()
+
+    def _folds(self, form: FormName) -> bool:
+        """Whether inputs are lower-cased in a form unless a pilot shows that case tells something."""
+        return self.job.kind == "classify" or form == "inline"
+
+    def _drain_pilots(self) -> None:
+        while self._pilots_out:
+            self._take()
 
     def _submit_pilot(self, form: FormName, vocab: int, lowercase: bool) -> None:
         task = RungTask(self.rungs[0], self.settings.seed, form, vocab, lowercase, PILOT_SHARE, pilot=True)
         self._submit(task, PILOT_SHARE * self._first_rung_seconds)
+        self._pilots_out += 1
 
     def _best_pilot(self) -> RungTask:
         """The best validation score; where scores tie within chance, the smaller loss of the same form, then tokens."""
@@ -401,6 +425,7 @@ class _Run:
             self.state.baselines[name] = (outcome, result.predictor)
         elif task.pilot:
             self.state.pilots.append((task, outcome))
+            self._pilots_out -= 1
         else:
             self.state.rungs.setdefault(task.rung, {})[task.seed] = outcome
         split = "test" if outcome.test else "valid"
