@@ -25,6 +25,7 @@ from smallfry.job import Example, Job
 from smallfry.ladder import Shape
 from smallfry.model import Transformer
 from smallfry.optim import Optimizer, schedule
+from smallfry.recipes import larger_vocab
 from smallfry.tokenizer import END, MASK, PAD
 from smallfry.train import Progress, Recipe, train
 from tests.test_frames import slot_rows
@@ -270,3 +271,10 @@ def test_half_an_epoch_is_half_an_epoch() -> None:
     batches = len(JobData(ROWS, form, NOISE, 0.0, 256, 7).epoch(0))
     trained = fit(recipe=replace(RECIPE, epochs=0.5))
     assert trained.steps == round(batches / 2)  # type: ignore[attr-defined]
+
+
+def test_a_larger_rung_gets_a_larger_vocabulary_only_where_its_table_leaves_room() -> None:
+    assert larger_vocab("0.25m", 2048) == 2048
+    assert larger_vocab("1m", 2048) == 4096
+    assert larger_vocab("1m", 8192) == 8192
+    assert larger_vocab("0.1m", 2048) == 2048

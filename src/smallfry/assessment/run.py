@@ -31,6 +31,7 @@ from smallfry.frames import FrameCodec
 from smallfry.job import Job
 from smallfry.ladder import parse_size, shape_for
 from smallfry.machine import default_workers, keep_freed_memory, limit_threads, machine, versions
+from smallfry.recipes import holds, larger_vocab
 from smallfry.record import Assessment, JobRecord, PilotRecord, PlanStep
 from smallfry.report import write_report
 from smallfry.tokenizer import MIN_VOCAB
@@ -39,7 +40,7 @@ from smallfry.train import Progress
 DEFAULT_TARGET = {"accuracy": 0.95, "exact_match": 0.95, "bleu": None, "bits_per_byte": None}
 DEFAULT_RUNGS = ("0.25m", "1m", "5m")
 PILOT_VOCABS = (MIN_VOCAB, 512, 2048)
-LARGEST_PILOT_VOCAB = 4096
+SPARE_TOKENS = 256  # room for units and symbols beside a piloted vocabulary
 PILOT_SHARE = 0.3
 SECONDS_EXPONENT = 0.77  # of parameters: time of a training step, measured on the rungs from 0.25m to 5m
 RESERVE = 0.06  # of the budget, kept for combining and writing
@@ -270,7 +271,7 @@ class _Run:
 
     def _expected_pilots(self) -> int:
         forms, vocabs = len(self._pilot_forms()), 0 if self.settings.vocab else len(PILOT_VOCABS)
-        return 0 if forms == 1 and not vocabs else forms + vocabs
+        return 0 if forms == 1 and not vocabs else forms + max(0, vocabs - 1)
 
     def _estimate(self, rung: str) -> float:
         """Seconds of one training of a rung, from what the smallest one took (or was measured to take)."""
@@ -305,34 +306,32 @@ class _Run:
     def _pilot(self) -> None:
         """Choose form and vocabulary on the smallest rung; baselines are fitted on the cores that this leaves free."""
         forms = self._pilot_forms()
-        vocab = self.settings.vocab or PILOT_VOCABS[1]
+        first = self.settings.vocab or PILOT_VOCABS[1]
+        others = (
+            ()
+            if self.settings.vocab
+            else tuple(v for v in PILOT_VOCABS if v != first and holds(self.rungs[0], v + SPARE_TOKENS))
+        )
         if len(forms) == 1 and self.settings.vocab:
-            self.state.chosen = RungTask(self.rungs[0], self.settings.seed, forms[0], vocab, self._folds(forms[0]))
+            self.state.chosen = RungTask(self.rungs[0], self.settings.seed, forms[0], first, self._folds(forms[0]))
         else:
             for form in forms:
-                self._submit_pilot(form, vocab, self._folds(form))
+                self._submit_pilot(form, first, self._folds(form))
             if self._folds(forms[0]) and conclude.has_case(self.job):
-                self._submit_pilot(forms[0], vocab, False)
+                self._submit_pilot(forms[0], first, False)
+            if len(forms) == 1:  # nothing to wait for
+                for vocab in others:
+                    self._submit_pilot(forms[0], vocab, self._folds(forms[0]))
         for name in self._baseline_names():
             self._submit(BaselineTask(name), 0.0)
         if self.state.chosen is None:
             self._drain_pilots()
-            if not self.settings.vocab:
-                self._pilot_vocabs(vocab)
+            if len(forms) > 1:
+                best = self._best_pilot()
+                for vocab in others:
+                    self._submit_pilot(best.form, vocab, best.lowercase)
+                self._drain_pilots()
             self.state.chosen = self._best_pilot()
-
-    def _pilot_vocabs(self, first: int) -> None:
-        """The other sizes, and twice the largest for as long as the largest is the best."""
-        best = self._best_pilot()
-        for other in PILOT_VOCABS:
-            if other != first:
-                self._submit_pilot(best.form, other, best.lowercase)
-        self._drain_pilots()
-        largest = PILOT_VOCABS[-1]
-        while self._best_pilot().vocab_size == largest < LARGEST_PILOT_VOCAB:
-            largest *= 2
-            self._submit_pilot(best.form, largest, best.lowercase)
-            self._drain_pilots()
 
     def _folds(self, form: FormName) -> bool:
         """Whether inputs are lower-cased in a form unless a pilot shows that case tells something."""
@@ -361,8 +360,8 @@ class _Run:
         while True:
             while self.pool.running < self.pool.workers and (step := climber.next()) is not None:
                 chosen = self.state.chosen
-                task = RungTask(step[0], step[1], chosen.form, chosen.vocab_size, chosen.lowercase)
-                self._submit(task, self._estimate(step[0]))
+                vocab = self._vocab(step[0])
+                self._submit(RungTask(step[0], step[1], chosen.form, vocab, chosen.lowercase), self._estimate(step[0]))
             if not self.pool.running:
                 return
             result = self._take()
@@ -371,6 +370,14 @@ class _Run:
                 valid = float(score_answers(self.job, result.outcome.valid, "valid").score)
                 row = conclude.rung_row(self.job, rung, self.state.rungs[rung], self.target, self.codec)
                 climber.record(rung, seed, valid, row.verdict)
+
+    def _vocab(self, rung: str) -> int:
+        """The piloted vocabulary, or a larger one where the largest piloted one won and the rung can hold more."""
+        assert self.state.chosen is not None
+        piloted = self.state.chosen.vocab_size
+        if self.settings.vocab or piloted < PILOT_VOCABS[-1]:
+            return piloted
+        return larger_vocab(rung, piloted)
 
     # ---- the rest -------------------------------------------------------------------------------------------------
 
@@ -448,7 +455,8 @@ class _Run:
         assert chosen is not None
         record.settings = {
             "rungs": self.rungs, "budget_seconds": s.budget, "seeds": s.seeds, "first_seed": s.seed,
-            "form": chosen.form, "vocab": chosen.vocab_size, "lowercase": chosen.lowercase,
+            "form": chosen.form, "vocab": chosen.vocab_size,
+            "vocabs": {r: self._vocab(r) for r in self.state.rungs}, "lowercase": chosen.lowercase,
             "workers": self.pool.workers if self.pool else 0,
             "recipes": {r: next(iter(o.values())).recipe for r, o in self.state.rungs.items()},
             "shapes": {r: next(iter(o.values())).shape for r, o in self.state.rungs.items()},

@@ -107,6 +107,18 @@ class Combined:
         right = [matches(answer.output, row.accepted) for answer, row in zip(answers, rows, strict=True)]
         self._platt = Platt.fit([max(scores) for scores in mixed], right)
 
+    def mean_log_probability(self, rows: Sequence[Example], a_scores: Table, b_scores: Table) -> float:
+        """Of the right labels of ``rows``, from what `proposals` returned for them; labels unknown are left out."""
+        index = {label: i for i, label in enumerate(self._labels)}
+        known = [i for i, row in enumerate(rows) if row.output in index]
+        if not known:
+            return 0.0
+        mixed = np.array(
+            [[_mix(x, y, self.weight) for x, y in zip(a_scores[i], b_scores[i], strict=True)] for i in known]
+        )
+        logs = log_softmax(self._scale * mixed)
+        return float(logs[np.arange(len(known)), [index[rows[i].output] for i in known]].mean())
+
     def predict(self, inputs: Sequence[str]) -> list[Prediction]:
         """The proposal both like best."""
         return self.choose(*self.proposals(inputs)) if inputs else []
@@ -128,10 +140,11 @@ class Combined:
 
 
 def combined(job: Job, a: Predictor, b: Predictor, codec: FrameCodec | None = None) -> Combined:
-    """Join two fitted candidates with the weight that scores best on valid.
+    """Join two fitted candidates with the weight that does best on valid.
 
-    Of equally good weights the one nearest to 1 is taken. Without valid rows the weight is 1 and confidence is not
-    calibrated, since both candidates know the training rows.
+    Labels are judged by the log-probability of the right one, which moves less by chance than the number of right
+    answers; other outputs by the job's score. Of equally good weights the one nearest to 1 is taken. Without valid
+    rows the weight is 1 and confidence is not calibrated, since both candidates know the training rows.
 
     Args:
         job: The job both were fitted to.
@@ -159,7 +172,11 @@ def combined(job: Job, a: Predictor, b: Predictor, codec: FrameCodec | None = No
     chosen = 1.0
     for weight in sorted(WEIGHTS, key=lambda w: abs(math.log(w)) if 0 < w < math.inf else math.inf):
         joined.weight = weight
-        score = score_predictions(judged, joined.choose(outputs, mine, theirs), "valid").score
+        if labels:
+            joined.calibrate(rows, outputs, mine, theirs)
+            score = joined.mean_log_probability(rows, mine, theirs)
+        else:
+            score = score_predictions(judged, joined.choose(outputs, mine, theirs), "valid").score
         if score > best:
             best, chosen = score, weight
     joined.weight = chosen
