@@ -140,7 +140,7 @@ def test_runs_that_are_all_right_or_all_wrong_give_finite_answers(errors: int, s
 
 @pytest.mark.parametrize(
     ("points", "found"),
-    [([], "no size at all"), ([Point(1_000_000, 10, 100, seed) for seed in range(3)], "1,000,000 parameters only")],
+    [([], "no size was measured"), ([Point(1_000_000, 10, 100, seed) for seed in range(3)], "1,000,000 parameters")],
 )
 def test_fewer_than_two_sizes_are_refused_with_the_reason(points: list[Point], found: str) -> None:
     prediction = predict_rungs(points, TARGETS)

@@ -155,8 +155,8 @@ def predict_rungs(
         raise ValueError("targets need at least 1 parameter and the bootstrap at least 100 draws")
     sizes = sorted({point.params for point in points})
     if len(sizes) < 2:
-        found = f"{sizes[0]:,} parameters only" if sizes else "no size at all"
-        return Prediction("refused", f"a curve needs runs of at least two different sizes; there is {found}")
+        found = f"one size was measured ({sizes[0]:,} parameters)" if sizes else "no size was measured"
+        return Prediction("refused", f"{found}; a curve needs runs of at least two different sizes")
     random = np.random.default_rng(seed)
     points = sorted(points, key=lambda point: (point.params, point.seed, point.errors))
     params = np.array([point.params for point in points], dtype=np.float64)
