@@ -58,10 +58,10 @@ def measure(run: Run) -> dict[str, object]:
     from smallfry import Job
     from smallfry.data import JobData, Noise
     from smallfry.forms import build_form
-    from smallfry.ladder import shape_for
     from smallfry.machine import compute_dtype
     from smallfry.model import Transformer
     from smallfry.recipes import recipe_for
+    from smallfry.sizes import shape_for
     from smallfry.train import mean_loss, train
 
     job = Job.load("stories")

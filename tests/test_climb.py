@@ -71,3 +71,17 @@ def test_a_free_worker_takes_the_next_seed_of_the_top_rung_while_its_first_is_ou
     assert climber.next() is None  # the smallest may yet be workable
     climber.record("0.25m", 0, 0.8, "not")
     assert climber.next() == ("1m", 1)
+
+
+def test_a_rung_that_cannot_be_trained_is_passed_over() -> None:
+    climber = Climber(["0.25m", "1m"], [0, 1], True, SECONDS.__getitem__, lambda: 1e9, 1)
+    assert climber.next() == ("0.25m", 0)
+    climber.fail("0.25m")
+    assert climber.next() == ("1m", 0)
+    climber.record("1m", 0, 0.8, "not")
+    assert climber.next() == ("1m", 1)
+
+
+def test_rungs_within_chance_of_the_best_get_their_seeds_too() -> None:
+    order = climb({"0.25m": 0.905, "1m": 0.9, "5m": 0.5}, 0.95)
+    assert order[3:] == [("0.25m", 1), ("0.25m", 2), ("1m", 1), ("1m", 2)]

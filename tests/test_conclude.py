@@ -112,9 +112,9 @@ def test_pilots_of_labels_are_ranked_by_loss_and_others_by_score() -> None:
     exact = Job("j", "transform", ROWS, ROWS, ROWS, "exact_match")
     far = [(tasks[0], outcome("a", 10)), (tasks[1], outcome("b", 200))]
     assert conclude.best_pilot(exact, far) == tasks[0]
-    near = [(tasks[0], outcome("a", 10)), (tasks[1], outcome("b", 11))]
-    near[0][1].tokens, near[1][1].tokens = 1000, 500
-    assert conclude.best_pilot(exact, near) == tasks[1]
+    assert conclude.best_pilot(exact, far[::-1]) == tasks[0]
+    equal = [(tasks[1], outcome("a", 10)), (tasks[0], outcome("b", 10))]
+    assert conclude.best_pilot(exact, equal) == tasks[0]
 
 
 def test_the_shipped_model_is_chosen_on_validation_rows() -> None:
@@ -123,4 +123,7 @@ def test_the_shipped_model_is_chosen_on_validation_rows() -> None:
     lucky.test = [[e.output, 0.9] for e in ROWS]  # perfect on test, worse on validation
     state.rungs["0.25m"] = {0: good, 1: lucky}
     record = Assessment(JobRecord("j", "classify", "accuracy"))
-    assert conclude.shipped(JOB, state, record) is good
+    assert conclude.shipped(JOB, state, record) == ("0.25m", 0)
+    record.job.target = 0.9
+    conclude.fill(record, JOB, state, 0.9, None, ["0.25m"])
+    assert (record.shipped, record.shipped_seed) == ("0.25m", 0)

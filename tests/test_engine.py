@@ -17,9 +17,9 @@ from smallfry.errors import SmallfryError
 from smallfry.forms import MAX_PROMPT_TOKENS, Form, available_forms, build_form, find_units
 from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job
-from smallfry.ladder import Shape
 from smallfry.model import Transformer
 from smallfry.predictor import ModelPredictor
+from smallfry.sizes import Shape
 from smallfry.tokenizer import END, Tokenizer
 from smallfry.train import Recipe, train
 from tests.test_frames import json_rows, slot_rows

@@ -505,9 +505,10 @@ def test_labels_that_train_lacks_are_reported_and_many_are_a_warning() -> None:
     assert any(note.startswith("Warning: 1 of the labels in test") for note in job.notes)
 
 
-def test_a_classify_job_with_one_label_is_refused() -> None:
-    with pytest.raises(SmallfryError, match="rows have the output 'red', so there is nothing to learn"):
-        job_from_rows([{**row, "output": "red"} for row in rows_of(60)])
+@pytest.mark.parametrize("output", ["red", "one answer of seven words for all"])
+def test_a_job_with_one_output_is_refused(output: str) -> None:
+    with pytest.raises(SmallfryError, match=f"rows have the output '{output}', so there is nothing to learn"):
+        job_from_rows([{**row, "output": output} for row in rows_of(60)])
 
 
 # --- hub and built-in sources

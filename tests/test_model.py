@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from smallfry.checkpoint import hf_config, load_model, save_model, to_hf_state
 from smallfry.errors import SmallfryError
-from smallfry.ladder import Shape
 from smallfry.model import Cache, MaskPool, RmsNorm, Transformer
+from smallfry.sizes import Shape
 from smallfry.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train([" a small dog", " a big cat"] * 20, 280)

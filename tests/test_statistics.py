@@ -194,3 +194,40 @@ def test_area_under_roc_counts_pairs() -> None:
     pairs = [(p > q) + 0.5 * (p == q) for p in c[y] for q in c[~y]]
     assert st.area_under_roc(c, y) == pytest.approx(np.mean(pairs))
     assert math.isnan(st.area_under_roc([1.0], [True]))
+
+
+def test_seeds_are_averaged_and_widen_a_paired_difference() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.random(2000) < 0.8
+    seeds = [np.where(rng.random(2000) < 0.1, rng.random(2000) < 0.95, base) for _ in range(3)]
+    one, three = st.paired_over_seeds(seeds[:1], base), st.paired_over_seeds(seeds, base)
+    alone = st.mcnemar(seeds[0], base)
+    assert one.difference == pytest.approx(alone.difference)
+    assert one.low < alone.low and one.high > alone.high
+    assert three.difference == pytest.approx(np.mean([st.mcnemar(s, base).difference for s in seeds]))
+    assert three.high - three.low < one.high - one.low
+    for found in (one, three):
+        assert (found.p_value < 0.05) == (found.low > 0 or found.high < 0)
+    assert st.paired_over_seeds([base], base).p_value == 1.0
+
+
+def test_a_corpus_statistic_is_compared_as_such() -> None:
+    nats = np.array([[10.0, 100.0], [30.0, 10.0]] * 50)  # one text long and easy, one short and hard
+    other = np.array([[20.0, 100.0], [10.0, 10.0]] * 50)  # worse on the long ones, far better on the short ones
+
+    def rate(sums: np.ndarray) -> np.ndarray:
+        return sums[:, 0] / sums[:, 1]
+
+    found = st.paired_statistic([nats], other, rate)
+    whole = nats.sum(0)[0] / nats.sum(0)[1] - other.sum(0)[0] / other.sum(0)[1]
+    assert found.difference == pytest.approx(whole) and found.low < whole < found.high
+    assert st.paired_statistic([other], other, rate).p_value == 1.0
+
+
+def test_examples_to_decide_counts_the_seeds_too() -> None:
+    alone = st.examples_to_decide(0.96, 2000, 0.95)
+    seeded = st.examples_to_decide(0.96, 2000, 0.95, per_seed_scores=[0.96])
+    assert alone is not None and seeded is not None and seeded > alone
+    assert st.verdict(*st.seeds_interval([0.96], seeded)[1:], 0.95) == "workable"
+    assert st.verdict(*st.seeds_interval([0.96], seeded - 1)[1:], 0.95) == "undecided"
+    assert st.examples_to_decide(0.955, 500, 0.95, per_seed_scores=[0.9, 0.955, 0.99]) is None

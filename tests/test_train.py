@@ -22,10 +22,10 @@ from smallfry.errors import SmallfryError
 from smallfry.forms import Form, build_form
 from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job
-from smallfry.ladder import Shape
 from smallfry.model import Transformer
 from smallfry.optim import Optimizer, schedule
 from smallfry.recipes import larger_vocab
+from smallfry.sizes import Shape
 from smallfry.tokenizer import END, MASK, PAD
 from smallfry.train import Progress, Recipe, train
 from tests.test_frames import slot_rows

@@ -14,13 +14,13 @@ from smallfry.job import Example, Job
 if TYPE_CHECKING:
     from smallfry.api import assess, load
     from smallfry.check import card
-    from smallfry.ladder import ladder
     from smallfry.record import Assessment
+    from smallfry.sizes import ladder
 
 __all__ = ["Assessment", "Example", "Job", "SmallfryError", "assess", "card", "ladder", "load"]
 
 _HOMES = {
-    "Assessment": "smallfry.record", "assess": "smallfry.api", "card": "smallfry.check", "ladder": "smallfry.ladder",
+    "Assessment": "smallfry.record", "assess": "smallfry.api", "card": "smallfry.check", "ladder": "smallfry.sizes",
     "load": "smallfry.api",
 }  # fmt: skip
 
@@ -29,7 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'smallfry' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value  # `ladder` is a function and a module: the import has just put the module here
+    globals()[name] = value
     return value
 
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from smallfry.errors import SmallfryError
-from smallfry.ladder import Shape
 from smallfry.model import NORM_EPS, ROPE_THETA, Transformer
+from smallfry.sizes import Shape
 from smallfry.tokenizer import ASSISTANT, BOS, CHAT_TEMPLATE, END, PAD, SPECIALS, Tokenizer
 
 MAX_POSITIONS = 2048

@@ -105,8 +105,8 @@ def ladder(
     """The sizes: shape, parameters by part, FLOPs, bytes, time to train."""
     from dataclasses import asdict
 
-    from smallfry.ladder import REFERENCES, render_ladder
-    from smallfry.ladder import ladder as rungs
+    from smallfry.sizes import REFERENCES, render_ladder
+    from smallfry.sizes import ladder as rungs
 
     console.print(render_ladder(vocab, tokens))
     if as_json:
@@ -227,7 +227,7 @@ def run(
 def _read_inputs(path: Path, column: str) -> list[str]:
     inputs = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line separators inside strings
     except (OSError, UnicodeDecodeError) as error:
         raise SmallfryError(
             f"{path}: cannot read ({error}); expected UTF-8 JSON lines with a column {column!r}"

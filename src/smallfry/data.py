@@ -6,7 +6,7 @@ generators made from these two numbers, so a run that was killed continues with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -210,15 +210,3 @@ def bucket(lengths: Sequence[int], batch_tokens: int, rng: np.random.Generator) 
 def padded_length(length: int) -> int:
     """Lengths are rounded up to a multiple of four, so that few shapes occur."""
     return -(-length // _LENGTH_STEP) * _LENGTH_STEP
-
-
-def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Rows in length order into batches of at most ``batch_tokens`` padded tokens: for asking, not for training."""
-    group: list[int] = []
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and lengths[i] * (len(group) + 1) > batch_tokens:
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group

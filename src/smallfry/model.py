@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smallfry.ladder import Shape
+from smallfry.sizes import Shape
 
 NORM_EPS = 1e-6
 ROPE_THETA = 10_000.0

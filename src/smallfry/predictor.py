@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,8 +42,10 @@ class ModelPredictor:
         return self.model.shape.params
 
     def size_bytes(self) -> int:
-        """Bytes of the weights as shipped: two a parameter in bf16, four where the CPU has no bf16."""
-        return self.model.embed.weight.element_size() * self.params
+        """Bytes as shipped: weights (two a parameter in bf16, four where the CPU has none), vocabulary and form."""
+        weights = self.model.embed.weight.element_size() * self.params
+        form = json.dumps({**self.form.to_dict(), "units": []}, ensure_ascii=False, separators=(",", ":"))
+        return weights + self.form.tokenizer.table_bytes() + len(form.encode())
 
     def predict(self, inputs: Sequence[str]) -> list[Prediction]:
         """Answer each input; the confidence is the probability of the whole answer under its constraint."""

@@ -12,7 +12,7 @@ from smallfry.data import Noise
 from smallfry.errors import SmallfryError
 from smallfry.forms import FormName
 from smallfry.job import Job
-from smallfry.ladder import shape_for
+from smallfry.sizes import shape_for
 from smallfry.train import Recipe
 
 MIN_EPOCHS, MAX_EPOCHS = 2.0, 40.0

@@ -238,6 +238,8 @@ class Assessment:
         job: What was asked.
         rows: Every candidate that was measured.
         smallest: Name of the smallest workable rung, or None.
+        shipped: Name of the rung whose model is shipped: the smallest workable one, else the best on validation rows.
+        shipped_seed: Its seed, the best on validation rows.
         advice: One sentence: what to use.
         prediction: Scores of rungs that were not trained, or None.
         command: The command line that produced the record.
@@ -258,6 +260,8 @@ class Assessment:
     job: JobRecord
     rows: list[Row] = field(default_factory=list)
     smallest: str | None = None
+    shipped: str | None = None
+    shipped_seed: int | None = None
     advice: str = ""
     prediction: Prediction | None = None
     command: str = ""

@@ -227,6 +227,12 @@ class Tokenizer:
             )
         return found
 
+    def table_bytes(self) -> int:
+        """Bytes of the vocabulary without its JSON: each token with a separator, and two ids of two bytes a merge."""
+        return sum(len(token.encode()) + 1 for token in self.hf.get_vocab(with_added_tokens=True)) + 4 * len(
+            self._ranks
+        )
+
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
         """Bytes that each id stands for, ``(vocab_size,)`` int64; 0 for special tokens."""

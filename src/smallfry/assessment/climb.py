@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from smallfry.evals.statistics import Verdict
 
+_CLOSE = 0.02  # share of the best validation score within which another rung may really be the best
+
 
 @dataclass(slots=True)
 class RungState:
@@ -18,6 +20,7 @@ class RungState:
         valid: Validation score of each finished seed.
         verdict: Of the finished seeds together; None without a target or a finished seed.
         too_long: Whether a training was left out because the budget could not hold it.
+        failed: Whether a training broke off with an error.
     """
 
     name: str
@@ -25,6 +28,7 @@ class RungState:
     valid: dict[int, float] = field(default_factory=dict)
     verdict: Verdict | None = None
     too_long: bool = False
+    failed: bool = False
 
 
 class Climber:
@@ -32,7 +36,8 @@ class Climber:
 
     One seed a rung from the smallest up, until a rung is workable; then the remaining seeds of that rung and of the one
     below it, whose refusal makes it the smallest. Where nothing is workable, the remaining seeds go to the rung with
-    the best validation score that the budget still holds. Test scores decide when to stop, never what to ship.
+    the best validation score that the budget still holds, then to those within chance of it. Test scores decide when
+    to stop, never what to ship.
 
     Args:
         rungs: From the smallest up.
@@ -60,6 +65,12 @@ class Climber:
         state = self[name]
         state.valid[seed] = valid
         state.verdict = verdict
+
+    def fail(self, name: str) -> None:
+        """Note that a training of a rung cannot be finished: the rung is left as it is."""
+        state = self[name]
+        state.failed = True
+        state.started = list(self.seeds)
 
     def next(self) -> tuple[str, int] | None:
         """The next training worth starting, or None: wait for what runs, or be done if nothing does."""
@@ -104,14 +115,16 @@ class Climber:
         if len(started) == 1 and (larger is None or larger.too_long):
             return [r for r in started if self._rest_fits(r)]  # no other rung can come: there is nothing to wait for
         done = [r for r in self.rungs if r.valid]
-        out = [r for r in started if not r.valid]
+        out = [r for r in started if not r.valid and not r.failed]
         if out == started[-1:] and (larger is None or larger.too_long):
             return [r for r in out if self._rest_fits(r)]  # the top of the ladder is the likeliest to need its seeds
         if not done or out:
             return []  # a first seed is still out: wait for it before choosing
         ranked = sorted(done, key=lambda r: -self.sign * max(self.sign * v for v in r.valid.values()))
+        best = max(self.sign * v for v in ranked[0].valid.values())
+        close = [r for r in ranked if max(self.sign * v for v in r.valid.values()) >= best - _CLOSE * abs(best)]
         affordable = [r for r in ranked if self._rest_fits(r)]
-        return affordable[:1]
+        return affordable[:1] + [r for r in affordable[1:] if r in close]
 
     def _rest_fits(self, state: RungState) -> bool:
         missing = len([s for s in self.seeds if s not in state.started])

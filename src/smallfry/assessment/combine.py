@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from smallfry.assessment.work import Outcome, answers_of
+from smallfry.assessment.work import Outcome, answer_time, answers_of
 from smallfry.baselines import combined
 from smallfry.candidates import Predictor
 from smallfry.frames import FrameCodec
@@ -26,6 +26,8 @@ class CombineTask:
 def run_combined(job: Job, task: CombineTask, baseline: Predictor, codec: FrameCodec | None) -> Outcome:
     """Weigh the two on the validation rows and ask the combination; runs in a worker.
 
+    The outcome's seconds are those of the weighing alone.
+
     Args:
         job: The job.
         task: The pair.
@@ -37,6 +39,6 @@ def run_combined(job: Job, task: CombineTask, baseline: Predictor, codec: FrameC
     both = combined(job, model, baseline)
     seconds = time.perf_counter() - start
     return Outcome(
-        both.name, model.params + baseline.params, both.size_bytes(), seconds,
+        both.name, model.params + baseline.params, both.size_bytes(), seconds, answer_time(job, both),
         valid=answers_of(both, job, job.valid), test=answers_of(both, job, job.test),
     )  # fmt: skip

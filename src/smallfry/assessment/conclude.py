@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smallfry.assessment.work import Outcome, RungTask, score_answers
+from smallfry.assessment.work import PILOT_VALID_ROWS, Outcome, RungTask, score_answers
+from smallfry.baselines.calibration import evenly
 from smallfry.data import JobData, Noise
 from smallfry.evals import statistics
-from smallfry.evals.metrics import METRICS, Scores
+from smallfry.evals.metrics import METRICS, Scores, corpus_statistic
 from smallfry.forms import MAX_PROMPT_TOKENS, FormName, build_form
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
-from smallfry.ladder import RUNGS, parse_size, shape_for
 from smallfry.predict import Point, predict_rungs
 from smallfry.record import (
     Assessment,
@@ -31,13 +31,14 @@ from smallfry.record import (
     SeedScore,
     Versus,
 )
+from smallfry.sizes import RUNGS, parse_size, shape_for
 
 if TYPE_CHECKING:
     from smallfry.assessment.run import State
 
 SHOWN_ERRORS = 40
 SHOWN_SAMPLES = 8
-CHEAPER = 4.0  # a baseline of comparable score is advised when it trains this many times faster or is simpler to run
+CHEAPER = 4.0  # times faster to train that count as far cheaper
 
 
 # ---- before training ------------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def has_case(job: Job) -> bool:
 
 def pilot_scores(job: Job, outcome: Outcome) -> Scores:
     """Scores of a pilot on the validation rows it answered."""
-    part = replace(job, valid=job.valid[: len(outcome.valid)])
+    part = replace(job, valid=tuple(evenly(job.valid, PILOT_VALID_ROWS)))
     result: Scores = score_answers(part, outcome.valid, "valid")
     return result
 
@@ -105,17 +106,12 @@ def best_pilot(job: Job, pilots: Sequence[tuple[RungTask, Outcome]]) -> RungTask
     """The setting to go on with.
 
     Labels are compared by their cross-entropy, which ranks short trainings better than accuracy does; other outputs by
-    score, and where scores tie within one standard error, by the fewer tokens trained on.
+    score, and where scores are equal, by the smaller vocabulary.
     """
     if job.kind == "classify":
         return min(pilots, key=lambda p: p[1].valid_loss if p[1].valid_loss is not None else np.inf)[0]
-    scored = [(task, outcome, pilot_scores(job, outcome)) for task, outcome in pilots]
     sign = 1.0 if METRICS[job.metric].higher_is_better else -1.0
-    best = max(sign * s.score for _, _, s in scored)
-    top = next(s for _, _, s in scored if sign * s.score == best)
-    low, high = top.interval()
-    tied = [(t, o, s) for t, o, s in scored if sign * s.score >= best - (high - low) / 4]
-    return min(tied, key=lambda row: (row[1].tokens, -sign * row[2].score))[0]
+    return max(pilots, key=lambda p: (sign * pilot_scores(job, p[1]).score, -p[0].vocab_size))[0]
 
 
 def valid_score(job: Job, outcomes: Mapping[int, Outcome]) -> float:
@@ -146,13 +142,16 @@ def best_pair(job: Job, state: State) -> tuple[str, str] | None:
     return None if hopeless else (rung, baseline)
 
 
-def shipped(job: Job, state: State, record: Assessment) -> Outcome | None:
-    """The model to ship: of the smallest workable rung, else the best one, the seed with the best validation score."""
+def shipped(job: Job, state: State, record: Assessment) -> tuple[str, int] | None:
+    """Rung and seed of the model to ship.
+
+    The rung is the smallest workable one, else the best on validation rows; the seed is the best on validation rows,
+    the smaller number where seeds tie.
+    """
     if not state.rungs:
         return None
     rung = record.smallest or best_rung(job, state.rungs)
-    sign = 1.0 if METRICS[job.metric].higher_is_better else -1.0
-    return max(state.rungs[rung].values(), key=lambda o: sign * float(score_answers(job, o.valid, "valid").score))
+    return rung, max(sorted(state.rungs[rung]), key=lambda seed: valid_score(job, {0: state.rungs[rung][seed]}))
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
@@ -162,7 +161,7 @@ def outcome_text(job: Job, outcome: Outcome, split: str) -> str:
     """One phrase on a finished task for the watcher."""
     answers = outcome.test if split == "test" else outcome.valid
     if split == "valid" and len(answers) < len(job.valid):
-        job = replace(job, valid=job.valid[: len(answers)])
+        job = replace(job, valid=tuple(evenly(job.valid, PILOT_VALID_ROWS)))
     score = score_answers(job, answers, "test" if split == "test" else "valid").score
     unit = METRICS[job.metric].title if hasattr(METRICS[job.metric], "title") else job.metric
     return f"{unit} {score:.3f} on {split}, {outcome.seconds:.0f} s"
@@ -196,11 +195,12 @@ def make_row(
     if target is not None:
         row.verdict = statistics.verdict(low, high, target, METRICS[job.metric].higher_is_better)
         if row.verdict == "undecided" and METRICS[job.metric].proportion:
-            total = statistics.examples_to_decide(middle, typical.n, target)
+            seeded = values if kind != "baseline" else ()
+            total = statistics.examples_to_decide(middle, typical.n, target, per_seed_scores=seeded)
             if total is not None and total > typical.n:
                 row.examples_to_decide = total - typical.n
-            elif total is not None and not row.note:
-                row.note = "the test rows would decide, the spread over seeds does not: use more --seeds"
+            elif total is None and seeded and not row.note:
+                row.note = "no number of test rows would decide: the seeds differ too much; use more --seeds"
     return row
 
 
@@ -219,16 +219,14 @@ def rung_row(
 
 
 def versus(job: Job, mine: Mapping[int, Outcome], other: Outcome, name: str) -> Versus:
-    """Paired comparison of a candidate's median seed with another candidate on the same test items."""
-    scores = [score_answers(job, o.test, "test") for o in mine.values()]
-    middle = median(float(s.score) for s in scores)
-    typical = min(scores, key=lambda s: abs(s.score - middle))
+    """Paired comparison of a candidate, all its seeds, with another candidate on the same test items."""
+    scores = [score_answers(job, mine[seed].test, "test") for seed in sorted(mine)]
     theirs = score_answers(job, other.test, "test")
     if METRICS[job.metric].proportion:
-        paired = statistics.mcnemar(typical.per_item > 0.5, theirs.per_item > 0.5)
+        paired = statistics.paired_over_seeds([s.per_item > 0.5 for s in scores], theirs.per_item > 0.5)
         discordant: int | None = paired.a_only + paired.b_only
     else:
-        paired = statistics.paired_bootstrap(typical.per_item, theirs.per_item)
+        paired = statistics.paired_statistic([s.sums for s in scores], theirs.sums, corpus_statistic(job.metric))
         discordant = None
     return Versus(name, paired.difference, (paired.low, paired.high), paired.p_value, discordant)
 
@@ -263,6 +261,8 @@ def fill(
     lms = [r for r in rows if r.type == "lm"]
     record.smallest = next((r.name for r in lms if r.verdict == "workable"), None)
     record.prediction = extrapolate(job, state, rungs)
+    if (ship := shipped(job, state, record)) is not None:
+        record.shipped, record.shipped_seed = ship
     record.advice = advise(record, best)
     examples(record, job, state)
 
@@ -296,7 +296,6 @@ def extrapolate(job: Job, state: State, rungs: Sequence[str]) -> Prediction | No
 def advise(record: Assessment, best_baseline: str | None) -> str:
     """One sentence: what to use, and why."""
     lms = [r for r in record.rows if r.type == "lm"]
-    sign = 1.0 if record.job.higher_is_better else -1.0
     baseline = next((r for r in record.rows if r.name == best_baseline and r.type == "baseline"), None)
     combined = next((r for r in record.rows if r.type == "combined"), None)
     chosen = next((r for r in lms if r.name == record.smallest), None)
@@ -313,7 +312,7 @@ def advise(record: Assessment, best_baseline: str | None) -> str:
         return f"Use the combination {combined.name}: {_score(combined)} clears the target; neither part does alone."
     if not lms:
         return "No language model was trained."
-    top = max(lms, key=lambda r: sign * r.score)
+    top = next(r for r in lms if r.name == record.shipped)
     return _nothing_workable(record, top, baseline, combined)
 
 
@@ -348,7 +347,7 @@ def _nothing_workable(record: Assessment, top: Row, baseline: Row | None, combin
         elif low * high > 0:
             parts.append(
                 f"{baseline.name} ({_score(baseline)}) is significantly better than the {top.name} model "
-                f"({_score(top)}) and far cheaper: use it"
+                f"({_score(top)}){_cheaper(baseline, top)}: use it"
             )
         else:
             parts.append(
@@ -379,6 +378,12 @@ def _seconds(seconds: float | None) -> str:
     return "unknown time" if seconds is None else f"{seconds:.0f} s"
 
 
+def _cheaper(baseline: Row, model: Row) -> str:
+    """That a baseline is far cheaper to train, where it is."""
+    fast, slow = baseline.train_seconds, model.train_seconds
+    return " and far cheaper to train" if fast is not None and slow is not None and CHEAPER * fast < slow else ""
+
+
 def _beyond(row: Row) -> str:
     if row.versus is None:
         return ""
@@ -387,9 +392,10 @@ def _beyond(row: Row) -> str:
 
 def examples(record: Assessment, job: Job, state: State) -> None:
     """Errors and samples of the model that is shipped."""
-    best = shipped(job, state, record)
-    if best is None or job.metric == "bits_per_byte":
+    found = shipped(job, state, record)
+    if found is None or job.metric == "bits_per_byte":
         return
+    best = state.rungs[found[0]][found[1]]
     scores = score_answers(job, best.test, "test")
     if not METRICS[job.metric].proportion:
         record.samples = [

@@ -7,15 +7,18 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from smallfry.assessment.lock import hold_as_worker
 from smallfry.assessment.work import BaselineTask, Outcome, RungTask, run_baseline, run_rung
 from smallfry.candidates import Predictor
+from smallfry.errors import SmallfryError
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
 from smallfry.machine import keep_freed_memory, limit_threads
@@ -49,6 +52,7 @@ class _Context:
     resume: bool
     reports: Any
     stop: Any
+    lock: IO[bytes] | None
 
 
 _context: _Context | None = None
@@ -61,12 +65,30 @@ def _start_worker(job: Job, codec: FrameCodec | None, out: Path, resume: bool, r
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     limit_threads()
     keep_freed_memory()
-    _context = _Context(job, codec, out, resume, reports, stop)
+    _context = _Context(job, codec, out, resume, reports, stop, hold_as_worker(out / "work"))
+    threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
+
+
+def _end_with_parent(stop: Any) -> None:
+    """A parent that was killed cannot tell its workers: they notice, save and end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        stop.set()
+        time.sleep(_STOP_SECONDS)
+        os._exit(1)
 
 
 def _run(task: Task) -> Result:
     assert _context is not None
     c = _context
+    try:
+        return _fit(c, task)
+    except SmallfryError as error:
+        return Result(task, Outcome.failure(task.name if isinstance(task, BaselineTask) else task.rung, str(error)))
+
+
+def _fit(c: _Context, task: Task) -> Result:
     path = c.out / "work" / task.key / "outcome.json"
     if isinstance(task, BaselineTask):
         outcome, predictor = run_baseline(c.job, task)

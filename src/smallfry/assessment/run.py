@@ -19,6 +19,7 @@ from smallfry import check
 from smallfry.assessment import conclude
 from smallfry.assessment.climb import Climber
 from smallfry.assessment.combine import CombineTask, run_combined
+from smallfry.assessment.lock import DirectoryLock
 from smallfry.assessment.pool import Pool, Result, StoppedError
 from smallfry.assessment.work import BaselineTask, Outcome, RungTask, score_answers
 from smallfry.baselines import standard_baselines
@@ -29,11 +30,11 @@ from smallfry.evals.metrics import METRICS
 from smallfry.forms import FormName, available_forms
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
-from smallfry.ladder import parse_size, shape_for
 from smallfry.machine import default_workers, keep_freed_memory, limit_threads, machine, versions
 from smallfry.recipes import holds, larger_vocab
 from smallfry.record import Assessment, JobRecord, PilotRecord, PlanStep
 from smallfry.report import write_report
+from smallfry.sizes import parse_size, shape_for
 from smallfry.tokenizer import MIN_VOCAB
 from smallfry.train import Progress
 
@@ -123,6 +124,7 @@ class State:
     rungs: dict[str, dict[int, Outcome]] = field(default_factory=dict)
     combined: dict[int, Outcome] = field(default_factory=dict)
     combined_of: tuple[str, str] | None = None
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def assess(job: Job, settings: AssessSettings, watcher: Watcher | None = None) -> Assessment:
@@ -146,6 +148,11 @@ def assess(job: Job, settings: AssessSettings, watcher: Watcher | None = None) -
         except BrokenProcessPool:
             raise SmallfryError(
                 "a worker process died: out of memory, or a script calls assess outside `if __name__ == '__main__':`; "
+                f"what is finished stays in {settings.out}, --resume goes on"
+            ) from None
+        except OSError as error:
+            raise SmallfryError(
+                f"{error.filename or settings.out}: cannot write ({error.strerror or error}); free some space; "
                 f"what is finished stays in {settings.out}, --resume goes on"
             ) from None
         except (KeyboardInterrupt, StoppedError):
@@ -182,17 +189,21 @@ class _Run:
         self.codec: FrameCodec | None = None
         self.plan: list[PlanStep] = []
         self._pilots_out = 0
+        self.names: list[str] = []
+        self.lock: DirectoryLock | None = None
 
     # ---- the whole ------------------------------------------------------------------------------------------------
 
     def go(self) -> Assessment:
         limit_threads()
         keep_freed_memory()
-        self._open()
-        card = check.card(self.job)
         self.codec = FrameCodec.learn(self.job.train) if self.job.kind == "transform" else None
         if self.settings.form == "inline" and self.codec is None:
             raise SmallfryError("--form inline: these outputs are not labels plus spans of the input; use text")
+        self.names = self._baseline_names()
+        self._open()
+        self.lock = DirectoryLock(self.out / "work")
+        card = check.card(self.job)
         workers = self.settings.workers or default_workers()
         self.pool = Pool(self.job, self.codec, self.out, self.settings.resume, workers, self.watcher.progress)
         self._make_plan(workers)
@@ -213,6 +224,10 @@ class _Run:
         """Let workers save, and note the time spent, which counts when the run goes on."""
         if self.pool is not None:
             self.pool.stop()
+        self._note_time()
+
+    def _note_time(self) -> None:
+        """The time spent so far counts against the budget when the run goes on, however it ends."""
         if self.marker.exists():
             write_atomic(self.marker, json.dumps({**read_json(self.marker), "seconds": self.earlier + self.seconds()}))
 
@@ -220,6 +235,8 @@ class _Run:
         """End the workers."""
         if self.pool is not None:
             self.pool.close()
+        if self.lock is not None:
+            self.lock.release()
 
     def _open(self) -> None:
         """Make the output directory; never write over another run."""
@@ -242,6 +259,7 @@ class _Run:
                         raise SmallfryError(
                             f"{out}: was not made by assess, so --force leaves it alone; choose another --out"
                         )
+                    DirectoryLock(out / "work").release()  # refuses while another assessment writes there
                     shutil.rmtree(out)
                 else:
                     raise SmallfryError(
@@ -259,7 +277,7 @@ class _Run:
         tokens, speed = conclude.measure_speed(self.job, form, self.codec, self.rungs[0])
         self._first_rung_seconds = tokens / speed
         pilots = self._expected_pilots()
-        names = self._baseline_names()
+        names = self.names
         steps = [PlanStep(f"baselines: {', '.join(names)}", conclude.baseline_seconds(self.job, names) / workers)]
         if pilots:
             seconds = pilots * PILOT_SHARE * self._first_rung_seconds / workers
@@ -322,7 +340,7 @@ class _Run:
             if len(forms) == 1:  # nothing to wait for
                 for vocab in others:
                     self._submit_pilot(forms[0], vocab, self._folds(forms[0]))
-        for name in self._baseline_names():
+        for name in self.names:
             self._submit(BaselineTask(name), 0.0)
         if self.state.chosen is None:
             self._drain_pilots()
@@ -347,7 +365,9 @@ class _Run:
         self._pilots_out += 1
 
     def _best_pilot(self) -> RungTask:
-        """The best validation score; where scores tie within chance, the smaller loss of the same form, then tokens."""
+        """What `conclude.best_pilot` chooses among those that could be trained."""
+        if not self.state.pilots:
+            raise SmallfryError(f"no training of {self.rungs[0]} succeeded: {next(iter(self.state.failures.values()))}")
         return conclude.best_pilot(self.job, self.state.pilots)
 
     # ---- climbing -------------------------------------------------------------------------------------------------
@@ -365,7 +385,9 @@ class _Run:
             if not self.pool.running:
                 return
             result = self._take()
-            if isinstance(result.task, RungTask):
+            if isinstance(result.task, RungTask) and result.outcome.failed:
+                climber.fail(result.task.rung)
+            elif isinstance(result.task, RungTask):
                 rung, seed = result.task.rung, result.task.seed
                 valid = float(score_answers(self.job, result.outcome.valid, "valid").score)
                 row = conclude.rung_row(self.job, rung, self.state.rungs[rung], self.target, self.codec)
@@ -387,7 +409,7 @@ class _Run:
             return
         full = self.state.baselines["svm"][0].bytes
         for by_seed in self.state.rungs.values():
-            size = next(iter(by_seed.values())).bytes
+            size = by_seed[min(by_seed)].bytes
             if size < full:
                 self._submit(BaselineTask("svm", size), 0.0)
         self._drain_all()
@@ -408,7 +430,9 @@ class _Run:
             self.watcher.started(f"combined-s{seed}", 10.0)
             futures[seed] = self.pool.call(run_combined, self.job, task, predictor, self.codec)
         for seed, future in futures.items():
-            self.state.combined[seed] = future.result()
+            both = future.result()
+            both.seconds += self.state.rungs[rung][seed].seconds + self.state.baselines[baseline][0].seconds
+            self.state.combined[seed] = both
             self.watcher.finished(f"combined-s{seed}", "")
 
     def _submit(self, task: RungTask | BaselineTask, seconds: float) -> None:
@@ -425,7 +449,11 @@ class _Run:
         """Wait for a task and file its outcome."""
         assert self.pool is not None
         result = self.pool.next()
+        self._note_time()
         task, outcome = result.task, result.outcome
+        if outcome.failed:
+            self._file_failure(task, outcome)
+            return result
         if isinstance(task, BaselineTask):
             assert result.predictor is not None
             name = task.name if task.max_bytes is None else f"{task.name}-{task.max_bytes}"
@@ -439,6 +467,13 @@ class _Run:
         self.watcher.finished(task.key, conclude.outcome_text(self.job, outcome, split))
         return result
 
+    def _file_failure(self, task: RungTask | BaselineTask, outcome: Outcome) -> None:
+        """A candidate that cannot be fitted is left out, and the record says why; the others go on."""
+        self.state.failures[task.key] = outcome.failed
+        if isinstance(task, RungTask) and task.pilot:
+            self._pilots_out -= 1
+        self.watcher.finished(task.key, f"left out: {outcome.failed}")
+
     # ---- writing --------------------------------------------------------------------------------------------------
 
     def _record(self, card: check.DataCard) -> Assessment:
@@ -446,7 +481,8 @@ class _Run:
         record = Assessment(
             JobRecord(
                 job.name, job.kind, job.metric, self.higher, self.target, len(job.train), len(job.valid), len(job.test),
-                job.source, job.hashes(), list(job.notes), card.to_dict(), check.warnings(card),
+                job.source, job.hashes(), list(job.notes), card.to_dict(),
+                [*check.warnings(card), *(f"{k} was left out: {v}" for k, v in sorted(self.state.failures.items()))],
             ),
             command=s.command, started=self.started, out=str(self.out), plan=self.plan,
             versions=versions(), machine=machine(),
@@ -474,19 +510,26 @@ class _Run:
         )  # fmt: skip
 
     def _write(self, record: Assessment) -> None:
-        best = conclude.shipped(self.job, self.state, record)
-        if best is not None and best.model_dir is not None:
-            target = self.out / "best"
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(self.out / best.model_dir, target)
-            card = read_json(target / "smallfry.json")
-            row = next(r for r in record.rows if r.name == best.name and r.type == "lm")
-            card["score"] = {"metric": self.job.metric, "score": row.score, "ci": list(row.ci), "n": row.n}
-            write_atomic(target / "smallfry.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
-            record.model_dir = "best"
+        if record.shipped is not None and record.shipped_seed is not None:
+            self._ship(record, self.state.rungs[record.shipped][record.shipped_seed])
         record.seconds = self.earlier + self.seconds()
         record.save(self.out / "assessment.json")
         write_report(record, self.out)
+
+    def _ship(self, record: Assessment, outcome: Outcome) -> None:
+        """Copy the model to ``best``, with its own score on its card; an older one stays until then."""
+        assert outcome.model_dir is not None
+        target, part = self.out / "best", self.out / "best.part"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(self.out / outcome.model_dir, part)
+        scores = score_answers(self.job, outcome.test, "test")
+        low, high = scores.interval()
+        card = read_json(part / "smallfry.json")
+        card["score"] = {"metric": self.job.metric, "score": scores.score, "ci": [low, high], "n": scores.n}
+        write_atomic(part / "smallfry.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+        record.model_dir = "best"
 
 
 @contextlib.contextmanager

@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from smallfry.baselines.calibration import evenly
 from smallfry.candidates import Prediction, Predictor, measure_latency
 from smallfry.checkpoint import write_atomic
 from smallfry.data import JobData, Noise
@@ -16,14 +18,15 @@ from smallfry.evals.metrics import score_likelihood, score_predictions
 from smallfry.forms import Form, FormName, build_form
 from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job, SplitName
-from smallfry.ladder import shape_for
 from smallfry.machine import compute_dtype, default_device
 from smallfry.predictor import ModelPredictor
 from smallfry.recipes import pilot_recipe, recipe_for
+from smallfry.sizes import shape_for
 from smallfry.train import Point, Progress, Recipe, mean_loss, train
 
 MEASURE_ROWS = 300  # validation rows answered during training
-PILOT_VALID_ROWS = 1000
+PILOT_VALID_ROWS = 1000  # validation rows, spread evenly, that a pilot answers
+LATENCY_ROWS = 50
 _LENGTH_MARGIN = 8
 
 
@@ -82,6 +85,7 @@ class Outcome:
         model_dir: Where the model was saved.
         finished: False when the training was interrupted (its state is saved).
         note: One sentence on anything unusual.
+        failed: Why it could not be fitted; empty where it could.
     """
 
     name: str
@@ -101,6 +105,12 @@ class Outcome:
     model_dir: str | None = None
     finished: bool = True
     note: str = ""
+    failed: str = ""
+
+    @staticmethod
+    def failure(name: str, why: str) -> Outcome:
+        """The outcome of a candidate that could not be fitted."""
+        return Outcome(name, 0, 0, 0.0, failed=why)
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -113,7 +123,7 @@ class Outcome:
         if not path.exists():
             return None
         outcome = Outcome(**json.loads(path.read_text(encoding="utf-8")))
-        return outcome if outcome.finished else None
+        return outcome if outcome.finished and not outcome.failed else None
 
 
 def answers_of(predictor: Predictor, job: Job, rows: Sequence[Example]) -> list[list[Any]]:
@@ -135,18 +145,27 @@ def run_baseline(job: Job, task: BaselineTask) -> tuple[Outcome, Predictor]:
     """Fit a baseline and ask it."""
     from smallfry.baselines import fit_svm_cut, standard_baselines
 
-    start = time.perf_counter()
     if task.max_bytes is not None:
-        predictor: Predictor = fit_svm_cut(job, task.max_bytes)
+        fit: Callable[[], Predictor] = partial(fit_svm_cut, job, task.max_bytes)
     else:
-        predictor = dict(standard_baselines(job))[task.name]()
+        fit = dict(standard_baselines(job))[task.name]
+    start = time.perf_counter()
+    predictor = fit()
     seconds = time.perf_counter() - start
-    latency = None if job.metric == "bits_per_byte" else measure_latency(predictor, [e.input for e in job.test[:50]])
+    latency = answer_time(job, predictor)
     outcome = Outcome(
         predictor.name, predictor.params, predictor.size_bytes(), seconds, latency,
         answers_of(predictor, job, job.valid), answers_of(predictor, job, job.test),
+        note=getattr(predictor, "note", ""),
     )  # fmt: skip
     return outcome, predictor
+
+
+def answer_time(job: Job, predictor: Predictor) -> float | None:
+    """Median milliseconds of one answer, over test inputs spread evenly; None where candidates only score texts."""
+    if job.metric == "bits_per_byte" or not job.test:
+        return None
+    return measure_latency(predictor, [e.input for e in evenly(job.test, LATENCY_ROWS)])
 
 
 def longest_answer(job: Job, form: Form) -> int:
@@ -208,7 +227,7 @@ def run_rung(
     )  # fmt: skip
     if not trained.finished:
         return outcome
-    valid = job.valid[:PILOT_VALID_ROWS] if task.pilot else job.valid
+    valid = evenly(job.valid, PILOT_VALID_ROWS) if task.pilot else job.valid
     outcome.valid = answers_of(predictor, job, valid)
     outcome.valid_loss = _last_loss(trained.curve)
     if not task.pilot:
@@ -219,8 +238,7 @@ def run_rung(
 def _finish(job: Job, task: RungTask, out: Path, predictor: ModelPredictor, outcome: Outcome, recipe: Recipe) -> None:
     """Ask the test rows, time one answer, and save the model directory."""
     outcome.test = answers_of(predictor, job, job.test)
-    if job.metric != "bits_per_byte":
-        outcome.latency_ms = measure_latency(predictor, [e.input for e in job.test[:50]])
+    outcome.latency_ms = answer_time(job, predictor)
     path = out / "models" / task.key
     predictor.save(path, {
         "job": {"name": job.name, "kind": job.kind, "metric": job.metric, "hashes": job.hashes()},
@@ -236,9 +254,9 @@ def _last_loss(curve: Sequence[Point]) -> float | None:
 def _measurer(
     job: Job, form: Form, predictor: ModelPredictor, full: bool
 ) -> Callable[[Any], tuple[float, float | None]]:
-    rows = job.valid[:PILOT_VALID_ROWS]
+    rows = evenly(job.valid, PILOT_VALID_ROWS)
     batches = JobData(rows, form, Noise(), 0.0, 8192, 0).plain()
-    shown = rows[:MEASURE_ROWS]
+    shown = tuple(evenly(rows, MEASURE_ROWS))
     part = Job(job.name, job.kind, job.train[:1], shown, shown, job.metric)
 
     def measure(model: Any) -> tuple[float, float | None]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from smallfry.data import batches_of
 from smallfry.engine.constraints import Constraint
 from smallfry.model import Cache, Transformer
 from smallfry.tokenizer import END, PAD
 
 _PROMPT_TOKENS = 8192  # padded tokens read at once
+_CACHED_TOKENS = 65_536  # places in the KV cache of one batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,10 @@ class TorchEngine:
             Answers in the order of the prompts.
         """
         answers: list[Answer | None] = [None] * len(prompts)
-        for group in batches_of([len(p) for p in prompts], _PROMPT_TOKENS):
+        lengths = [len(p) for p in prompts]
+        forced = [_forced_room(c) for c in constraints]
+        rooms = [n + f + max_new for n, f in zip(lengths, forced, strict=True)]
+        for group in batches_of(lengths, _PROMPT_TOKENS, rooms, _CACHED_TOKENS):
             rows = [_Row(list(prompts[i]), constraints[i]) for i in group]
             self._run(rows, max_new)
             for i, row in zip(group, rows, strict=True):
@@ -61,7 +64,7 @@ class TorchEngine:
 
     def _run(self, rows: list[_Row], max_new: int) -> None:
         live = list(rows)
-        room = max(len(r.pending) for r in live) + max_new + max(r.forced_room() for r in live)
+        room = max(len(r.pending) for r in live) + max_new + max(_forced_room(r.constraint) for r in live)
         dtype = self.model.embed.weight.dtype
         cache = Cache(self.model.shape, len(live), room, dtype, self.device)
         for _ in range(max_new):
@@ -194,6 +197,11 @@ def _path_logprob(logits: np.ndarray, answer: Sequence[int], constraint: Constra
     return total
 
 
+def _forced_room(constraint: Constraint | None) -> int:
+    """Places to keep for the words of an inline answer, which are written besides the choices."""
+    return len(getattr(constraint, "schedule", ()))
+
+
 class _Row:
     """One answer being written."""
 
@@ -206,10 +214,6 @@ class _Row:
         self.written: list[int] = []
         self.logprob = 0.0
         self.done = False
-
-    def forced_room(self) -> int:
-        """Places to keep for the words of an inline answer, which are written besides the choices."""
-        return len(getattr(self.constraint, "schedule", ()))
 
     def take(self, token: int, logprob: float) -> None:
         """Note a choice, and every token that it forces."""
@@ -231,3 +235,28 @@ class _Row:
             if allowed is None or len(allowed) != 1:
                 return
             token = int(allowed[0])
+
+
+def batches_of(
+    lengths: Sequence[int], batch_tokens: int, rooms: Sequence[int] = (), batch_room: int = 0
+) -> Iterator[list[int]]:
+    """Rows in length order into batches for asking.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_tokens: Padded tokens a batch holds at most.
+        rooms: Places each row may come to need; empty for no second limit.
+        batch_room: Places a batch holds at most, as if every row needed as many as the one that needs most.
+    """
+    group: list[int] = []
+    widest = 0
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        rows = len(group) + 1
+        wider = max(widest, rooms[i]) if rooms else 0
+        if group and (lengths[i] * rows > batch_tokens or wider * rows > batch_room > 0):
+            yield group
+            group, wider = [], rooms[i] if rooms else 0
+        group.append(i)
+        widest = wider
+    if group:
+        yield group

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,8 +90,12 @@ class Scores:
         """
         if METRICS[self.metric].proportion:
             return wilson(float(self.per_item.sum()), self.n, level)
-        statistic = bleu_from_sums if self.metric == "bleu" else _bits_per_byte_from_sums
-        return bootstrap_statistic(self.sums, statistic, level, resamples, seed)
+        return bootstrap_statistic(self.sums, corpus_statistic(self.metric), level, resamples, seed)
+
+
+def corpus_statistic(metric: Metric) -> Callable[[Floats], Floats]:
+    """From (k, d) sums over items to (k,) corpus scores, for the metrics that are no proportions."""
+    return bleu_from_sums if metric == "bleu" else _bits_per_byte_from_sums
 
 
 # ---- exact answers --------------------------------------------------------------------------------------------------

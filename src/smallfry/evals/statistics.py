@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Verdict = Literal["workable", "not", "undecided"]
 Floats = NDArray[np.float64]
+_MOST_EXAMPLES = 100_000_000  # a test set beyond this decides nothing for anybody
 _CHUNK = 4_000_000  # resampled indices held at once: about 32 MB
 
 
@@ -295,6 +296,59 @@ def paired_bootstrap(
     return Paired(float(np.mean(a - b)), float(low), float(high), min(1.0, 2 * (smaller + 1) / (resamples + 1)))
 
 
+def paired_over_seeds(a_per_seed: Sequence[ArrayLike], b_correct: ArrayLike, level: float = 0.95) -> Paired:
+    """A candidate with one or more training seeds against a fixed one on the same items, right or wrong.
+
+    The difference is the mean over seeds. Its sampling interval is McNemar's for one seed, else the paired bootstrap's
+    of each item's mean over seeds; `join_seed_spread` widens it by how much seeds differ. The p-value is the normal
+    one of that interval, so that both always say the same; ``a_only`` and ``b_only`` are means over seeds, rounded.
+
+    Args:
+        a_per_seed: For each seed (n,) booleans.
+        b_correct: (n,) booleans.
+        level: Coverage of the interval.
+    """
+    b = np.asarray(b_correct, dtype=bool)
+    each = [mcnemar(a, b, level) for a in a_per_seed]
+    if len(each) == 1:
+        sampling = each[0]
+    else:
+        sampling = paired_bootstrap(np.mean([np.asarray(a, dtype=bool) for a in a_per_seed], axis=0), b, level)
+    return _with_seeds(sampling, [p.difference for p in each], level, each)
+
+
+def paired_statistic(
+    a_sums_per_seed: Sequence[Floats], b_sums: Floats, statistic: Callable[[Floats], Floats], level: float = 0.95,
+    resamples: int = 2000, seed: int = 0,
+) -> Paired:  # fmt: skip
+    """The same for a corpus statistic such as BLEU: both corpora are resampled together, item by item.
+
+    Args:
+        a_sums_per_seed: For each seed (n, d) numbers whose sums over items the statistic reads.
+        b_sums: (n, d) numbers of the fixed candidate on the same items.
+        statistic: From (k, d) sums to (k,) corpus scores.
+        level: Coverage of the interval.
+        resamples: Bootstrap samples.
+        seed: Of the generator.
+    """
+    width = b_sums.shape[1]
+    drawn = bootstrap_sums(np.hstack([*a_sums_per_seed, b_sums]), resamples, seed)
+    theirs = statistic(drawn[:, -width:])
+    mine = [statistic(drawn[:, i * width : (i + 1) * width]) for i in range(len(a_sums_per_seed))]
+    low, high = np.quantile(np.mean(mine, axis=0) - theirs, [0.5 - level / 2, 0.5 + level / 2])
+    whole = float(statistic(b_sums.sum(axis=0, keepdims=True))[0])
+    each = [float(statistic(a.sum(axis=0, keepdims=True))[0]) - whole for a in a_sums_per_seed]
+    return _with_seeds(Paired(float(np.mean(each)), float(low), float(high), 1.0), each, level, [])
+
+
+def _with_seeds(sampling: Paired, per_seed: Sequence[float], level: float, counts: Sequence[Paired]) -> Paired:
+    low, high = join_seed_spread(sampling.difference, sampling.low, sampling.high, per_seed, level)
+    error = (high - low) / 2 / normal_quantile(level)
+    p = 1.0 if error == 0 else math.erfc(abs(sampling.difference) / error / math.sqrt(2))
+    a_only, b_only = (round(sum(getattr(c, k) for c in counts) / max(1, len(counts))) for k in ("a_only", "b_only"))
+    return Paired(sampling.difference, low, high, p, a_only, b_only)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's (1979) step-down adjustment: compare each result with the family-wise level directly."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
@@ -377,27 +431,46 @@ def verdict(low: float, high: float, target: float, higher_is_better: bool = Tru
     return "not" if high < target else "undecided"
 
 
-def examples_to_decide(score: float, n: int, target: float, level: float = 0.95) -> int | None:
+def examples_to_decide(
+    score: float, n: int, target: float, level: float = 0.95, per_seed_scores: Sequence[float] = ()
+) -> int | None:
     """Test examples, in all, that would make the verdict clear if the score stayed as it is.
 
-    A target t lies outside the Wilson interval of s on N items when (s-t)^2 > z^2 t(1-t)/N, which is solved for N.
+    The interval is the one verdicts are drawn from: Wilson's on N items, or `seeds_interval` where there are seeds.
 
     Args:
         score: Measured proportion.
         n: Test examples it was measured on.
         target: Proportion wanted.
         level: Coverage of the interval the verdict is drawn from.
+        per_seed_scores: Where the verdict joins seeds, the score of each.
 
     Returns:
-        At least ``n`` (which it is when the verdict is already clear); None if the score equals the target.
+        At least ``n`` (which it is when the verdict is already clear); None where no number of examples decides:
+        the score equals the target, or the seeds differ by more than their distance from it.
     """
+
+    def clear(total: int) -> bool:
+        if per_seed_scores:
+            _, low, high = seeds_interval(per_seed_scores, total, level)
+        else:
+            low, high = wilson(score * total, total, level)
+        return verdict(low, high, target) != "undecided"
+
     if score == target:
         return None
-    needed = normal_quantile(level) ** 2 * target * (1 - target) / (score - target) ** 2
-    total = max(n, 1, math.floor(needed))
-    while verdict(*wilson(score * total, total, level), target) == "undecided":
-        total += 1
-    return total
+    enough = max(n, 1)
+    while not clear(enough):
+        if enough > _MOST_EXAMPLES:
+            return None
+        enough *= 2
+    short = max(n, 1) - 1  # the last number known not to be enough
+    if enough > max(n, 1):
+        short = enough // 2
+    while enough - short > 1:
+        middle = (short + enough) // 2
+        short, enough = (short, middle) if clear(middle) else (middle, enough)
+    return enough
 
 
 # ---- confidence -----------------------------------------------------------------------------------------------------

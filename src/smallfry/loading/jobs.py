@@ -218,8 +218,9 @@ def _build(
                     "references each."
                 )
     examples = _limited(examples, settings, notes)
+    _check_outputs(table, examples)
     if kind == "classify":
-        notes += _check_labels(table, examples)
+        notes += _check_labels(examples)
     train, valid, test = (tuple(examples[split]) for split in ("train", "valid", "test"))
     return Job(name, kind, train, valid, test, metric, source=source, notes=tuple(notes))
 
@@ -245,13 +246,16 @@ def _check_inputs(table: Table, parts: Mapping[SplitName, list[Row]], kind: Kind
         )
 
 
-def _check_labels(table: Table, parts: Mapping[SplitName, list[Example]]) -> list[str]:
-    labels = {example.output for example in parts["train"]}
-    if len(labels) == 1:
+def _check_outputs(table: Table, parts: Mapping[SplitName, list[Example]]) -> None:
+    outputs = {example.output for example in parts["train"]}
+    if len(outputs) == 1:
         raise SmallfryError(
-            f"{table.label}: all {len(parts['train']):,} train rows have the output {next(iter(labels))[:60]!r}, so "
+            f"{table.label}: all {len(parts['train']):,} train rows have the output {next(iter(outputs))[:60]!r}, so "
             "there is nothing to learn; check --output-column and the split"
         )
+
+
+def _check_labels(parts: Mapping[SplitName, list[Example]]) -> list[str]:
     unseen = unseen_labels(parts["train"], parts["test"])
     if not unseen:
         return []

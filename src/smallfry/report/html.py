@@ -361,8 +361,7 @@ def _method(a: Assessment) -> Markup:
     }
     unit = "points are percentage points; " if is_share(a.job.metric) else ""
     text = (
-        "The test rows were used for the scores and verdicts only, every choice was made on the validation rows. "
-        f"Intervals are 95%; {unit}differences are paired: both candidates answered the same items, "
+        f"{words.HOW_CHOSEN} Intervals are 95%; {unit}differences are paired: both candidates answered the same items, "
         "and those that differ are the ones only one of the two has right."
     )
     blocks = [("Settings", a.settings), ("Versions", a.versions), ("Machine", a.machine)]

@@ -237,5 +237,4 @@ def _method(a: Assessment) -> str:
     blocks = {"settings": a.settings, "versions": a.versions, "machine": a.machine, "SHA-256": a.job.hashes}
     facts |= {name: block for name, block in blocks.items() if block}
     command = [_fence(one_line(a.command))] if a.command.strip() else []
-    text = "The test rows were used for the scores and verdicts only; every choice was made on the validation rows."
-    return "\n\n".join(["## How this was measured", text, *command, "\n".join(_bullets(facts))])
+    return "\n\n".join(["## How this was measured", words.HOW_CHOSEN, *command, "\n".join(_bullets(facts))])

@@ -29,6 +29,10 @@ _GROUPS = (
     ("baseline", "Baselines"),
 )
 NO_TARGET = "no target"
+HOW_CHOSEN = (
+    "Settings, weights and the model to ship were chosen on the validation rows. Test rows give the scores and the "
+    "verdicts, and verdicts decide how far the ladder is climbed and which rungs get more seeds."
+)
 EXTRAPOLATED = "Extrapolated from the rungs above, not measured."
 
 
@@ -47,8 +51,8 @@ def best(assessment: Assessment, *types: str) -> Row | None:
 
 
 def chosen(assessment: Assessment) -> Row | None:
-    """The model the report is about: the smallest workable rung, else the best rung."""
-    found = [r for r in assessment.rows if r.name == assessment.smallest]
+    """The model the report is about: the one that is shipped."""
+    found = [r for r in assessment.rows if r.name == (assessment.shipped or assessment.smallest) and r.type == "lm"]
     return found[0] if found else best(assessment, "lm") or best(assessment, "combined", "pretrained")
 
 

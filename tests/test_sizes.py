@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from smallfry.errors import SmallfryError
-from smallfry.ladder import (
+from smallfry.sizes import (
     REFERENCES,
     RUNGS,
     Shape,
