@@ -250,3 +250,16 @@ def test_a_text_of_many_thousand_tokens_keeps_its_ends_and_says_so() -> None:
     assert form.shortens(text) and not form.shortens("the red thing")
     answer = ModelPredictor("x", untrained(form), form, 4).predict([text])[0]
     assert answer.output in COLOURS.labels
+
+
+def test_arrays_and_objects_with_free_keys_have_schemas() -> None:
+    arrays = infer_schema(['["a", "b"]', "[]", '["c"]'])
+    assert arrays is not None and arrays["type"] == "array" and arrays["items"] == {"type": "string"}
+    shopping = [json.dumps({f"thing{i}": i}) for i in range(40)]
+    assert infer_schema(shopping) == {"type": "object", "additionalProperties": {"type": "integer"}}
+    tokenizer = Tokenizer.train([" " + o for o in shopping], 300)
+    constraint = JsonConstraint(tokenizer, infer_schema(shopping) or {})
+    for token in tokenizer.encode_output(' {"eggs": 12}'):
+        assert token in constraint.allowed()
+        constraint.advance(token)
+    assert END in constraint.allowed()

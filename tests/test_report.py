@@ -118,7 +118,7 @@ def test_page_tells_the_whole_assessment() -> None:
     for expected in (
         "The smallest workable rung is 1m: 1.0M parameters in 2.1 MB.",
         a.advice,
-        "Extrapolated from the rungs above, not measured.",
+        "Read off a curve through the rungs above, not measured.",
         "about 5,400 more test examples would decide",
         *a.job.warnings,
         *a.job.notes,
@@ -282,7 +282,7 @@ def test_markdown_tells_the_whole_assessment() -> None:
     for row in a.rows:
         assert f"| {row.name} |" in text or f"| **{row.name}** |" in text
     assert text.startswith("# The smallest workable rung is 1m")
-    assert "**Extrapolated from the rungs above, not measured.**" in text
+    assert "**Read off a curve through the rungs above, not measured.**" in text
     for case in ("lower", "bare", "broken"):
         assert not re.search(r"\b(nan|inf)\b", render_markdown(CASES[case]()))
 
@@ -292,7 +292,7 @@ def test_markdown_tells_the_whole_assessment() -> None:
 def test_terminal_fits_and_shows_no_control_codes(case: str, width: int) -> None:
     a = CASES[case]()
     stream = io.StringIO()
-    Console(width=width, file=stream, force_terminal=False).print(render_terminal(a, "out/report.html"))
+    Console(width=width, file=stream, force_terminal=False).print(render_terminal(a))
     text = stream.getvalue()
     assert "\x1b" not in text and "\u202e" not in text
     assert max(map(len, text.splitlines())) <= width

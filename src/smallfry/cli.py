@@ -169,6 +169,7 @@ def assess(
     from smallfry.progress import LiveWatcher, duration
     from smallfry.record import summary
     from smallfry.report import render_terminal
+    from smallfry.report.words import use_commands
 
     if form is not None and form not in ("text", "units", "inline"):
         raise SmallfryError(f"--form {form}: expected text, units or inline")
@@ -187,10 +188,8 @@ def assess(
     console.print(
         f"\nreport  {settings.out / 'report.html'}   ({duration(record.seconds)})", highlight=False, soft_wrap=True
     )
-    if record.model_dir is not None:
-        sample = loaded.test[0].input if loaded.test else "text"
-        console.print(f"try it  smallfry run {settings.out / record.model_dir} {shlex.quote(sample)}",
-                      highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+    for _, command in use_commands(record)[:1]:
+        console.print(f"try it  {command}", highlight=False, markup=False, soft_wrap=True)
     if as_json:
         _print_json(summary(record))
 

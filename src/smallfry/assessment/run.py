@@ -41,7 +41,7 @@ from smallfry.train import Progress
 DEFAULT_TARGET = {"accuracy": 0.95, "exact_match": 0.95, "bleu": None, "bits_per_byte": None}
 DEFAULT_RUNGS = ("0.25m", "1m", "5m")
 PILOT_VOCABS = (MIN_VOCAB, 512, 2048)
-SPARE_TOKENS = 256  # room for units and symbols beside a piloted vocabulary
+SPARE_TOKENS = 1024  # room for units and symbols beside a piloted vocabulary
 PILOT_SHARE = 0.3
 SECONDS_EXPONENT = 0.77  # of parameters: time of a training step, measured on the rungs from 0.25m to 5m
 RESERVE = 0.06  # of the budget, kept for combining and writing
@@ -325,11 +325,10 @@ class _Run:
         """Choose form and vocabulary on the smallest rung; baselines are fitted on the cores that this leaves free."""
         forms = self._pilot_forms()
         first = self.settings.vocab or PILOT_VOCABS[1]
-        others = (
-            ()
-            if self.settings.vocab
-            else tuple(v for v in PILOT_VOCABS if v != first and holds(self.rungs[0], v + SPARE_TOKENS))
-        )
+        spare = len(self.job.labels) if self.job.kind == "classify" else SPARE_TOKENS
+        others = [v for v in PILOT_VOCABS if v != first and holds(self.rungs[0], v + spare)]
+        if self.settings.vocab:
+            others = []
         if len(forms) == 1 and self.settings.vocab:
             self.state.chosen = RungTask(self.rungs[0], self.settings.seed, forms[0], first, self._folds(forms[0]))
         else:

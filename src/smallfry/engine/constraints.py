@@ -138,10 +138,11 @@ class JsonConstraint:
 
 
 def infer_schema(outputs: Sequence[str], max_enum: int = 64) -> dict[str, Any] | None:
-    """A JSON schema that all outputs fit, or None where they are not all JSON objects.
+    """A JSON schema that all outputs fit, or None where they are not all JSON objects or all JSON arrays.
 
     Keys seen in every object are required. Strings and scalars with few distinct values become enumerations, unless a
-    value was seen once or twice only: by Good and Turing's estimate another unseen one is then to be expected.
+    value was seen once or twice only: by Good and Turing's estimate another unseen one is then to be expected; objects
+    with such rare keys may have any.
     """
     values = []
     for output in outputs:
@@ -149,10 +150,12 @@ def infer_schema(outputs: Sequence[str], max_enum: int = 64) -> dict[str, Any] |
             value = json.loads(output)
         except ValueError:
             return None
-        if not isinstance(value, dict):
+        if not isinstance(value, dict | list):
             return None
         values.append(value)
-    return _schema_of(values, max_enum) if values else None
+    if len({type(value) for value in values}) != 1:
+        return None
+    return _schema_of(values, max_enum)
 
 
 def _schema_of(values: Sequence[Any], max_enum: int) -> dict[str, Any]:
@@ -161,6 +164,9 @@ def _schema_of(values: Sequence[Any], max_enum: int) -> dict[str, Any]:
         for value in values:
             for key, child in value.items():
                 keys.setdefault(key, []).append(child)
+        if min((len(v) for v in keys.values()), default=_SEEN_OFTEN) < _SEEN_OFTEN:  # new keys are to be expected
+            children = [child for found in keys.values() for child in found]
+            return {"type": "object", "additionalProperties": _schema_of(children, max_enum)}
         return {
             "type": "object",
             "properties": {k: _schema_of(v, max_enum) for k, v in keys.items()},

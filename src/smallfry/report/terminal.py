@@ -25,12 +25,11 @@ _ROOMY, _ENOUGH = 100, 76  # columns from which the paired difference, and the t
 _COLOURS = {"workable": "green", "not": "red", "undecided": "yellow"}
 
 
-def render_terminal(assessment: Assessment, report: str | None = None) -> Group:
+def render_terminal(assessment: Assessment) -> Group:
     """What ``smallfry assess`` shows at its end; foreign text never reaches the terminal as markup or control codes.
 
     Args:
         assessment: The record.
-        report: Path of the report, named in the last line.
 
     Returns:
         Something for ``rich.console.Console.print``.
@@ -51,11 +50,6 @@ def render_terminal(assessment: Assessment, report: str | None = None) -> Group:
             after.append(Text(f"{one_line(row.name, 40)}: about {count} more test examples would decide"))
     if a.advice.strip():
         after.append(Text.assemble(("Advice: ", "bold"), one_line(a.advice)))
-    commands = words.use_commands(a)
-    if commands:
-        after.append(Text.assemble(("Try it: ", "bold"), commands[0][1]))
-    if report is not None:
-        after.append(Text.assemble(("Report: ", "bold"), one_line(report)))
     return Group(*lines, _Candidates(a), *after)
 
 

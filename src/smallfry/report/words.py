@@ -33,7 +33,7 @@ HOW_CHOSEN = (
     "Settings, weights and the model to ship were chosen on the validation rows. Test rows give the scores and the "
     "verdicts, and verdicts decide how far the ladder is climbed and which rungs get more seeds."
 )
-EXTRAPOLATED = "Extrapolated from the rungs above, not measured."
+EXTRAPOLATED = "Read off a curve through the rungs above, not measured."
 
 
 def verdict_word(row: Row) -> str:
