@@ -24,7 +24,7 @@ from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job
 from smallfry.model import Transformer
 from smallfry.optim import Optimizer, schedule
-from smallfry.recipes import larger_vocab
+from smallfry.recipes import larger_vocab, recipe_for
 from smallfry.sizes import Shape
 from smallfry.tokenizer import END, MASK, PAD
 from smallfry.train import Progress, Recipe, train
@@ -278,3 +278,8 @@ def test_a_larger_rung_gets_a_larger_vocabulary_only_where_its_table_leaves_room
     assert larger_vocab("1m", 2048) == 4096
     assert larger_vocab("1m", 8192) == 8192
     assert larger_vocab("0.1m", 2048) == 2048
+
+
+def test_a_recipe_reads_small_data_often_and_huge_data_not_whole() -> None:
+    epochs = [recipe_for(JOB, "units", tokens, 1_000_000, 0).epochs for tokens in (10**3, 500_000, 10**7, 10**9)]
+    assert epochs[0] == 40 and epochs[1] == 10 and epochs[2] == 2 and 0 < epochs[3] < 0.1

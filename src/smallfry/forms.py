@@ -26,7 +26,7 @@ FormName = Literal["text", "units", "inline"]
 # An item of a sequence: an id is a choice of the model's, a string is a word of the input (in byte-level spelling).
 Item = int | str
 
-MAX_PROMPT_TOKENS = 2048  # of an input; what lies between the first and the last half of it is not read
+MAX_PROMPT_TOKENS = 1536  # of an input; what lies between the first and the last half of it is not read
 _LETTERS = re.compile(r"[^\W\d_]+")
 _MAX_UNITS = 1024
 _MIN_UNIT_COUNT = 8  # a unit seen less often is learned worse than its pieces

@@ -16,6 +16,7 @@ from smallfry.sizes import shape_for
 from smallfry.train import Recipe
 
 MIN_EPOCHS, MAX_EPOCHS = 2.0, 40.0
+LARGE_DATA = 4.0  # times the usual tokens that two passes over a large data set may cost; beyond, it is not read whole
 
 # Labels: input noise and language modelling of the prompt keep a model from learning its few sentences by heart.
 CLASSIFY = Recipe(
@@ -52,7 +53,8 @@ def recipe_for(job: Job, form: FormName, tokens_per_epoch: int, params: int, see
         base, tokens = TRANSFORM, TOKENS["transform"]
     else:
         base, tokens = GENERATE, TOKENS["generate"]
-    epochs = float(min(MAX_EPOCHS, max(MIN_EPOCHS, round(tokens / max(1, tokens_per_epoch)))))
+    usual = tokens / max(1, tokens_per_epoch)
+    epochs = float(min(MAX_EPOCHS, max(min(MIN_EPOCHS, LARGE_DATA * usual), round(usual))))
     # Larger models want smaller steps: with the fourth root of the size for AdamW, with the eighth for Muon.
     scale = (params / 1e6) ** -0.25
     return replace(base, epochs=epochs, lr=base.lr * scale, muon_lr=base.muon_lr * scale**0.5, seed=seed)
@@ -60,7 +62,7 @@ def recipe_for(job: Job, form: FormName, tokens_per_epoch: int, params: int, see
 
 def pilot_recipe(recipe: Recipe, share: float) -> Recipe:
     """The same recipe cut to ``share`` of its epochs, for comparing settings on the smallest rung."""
-    return replace(recipe, epochs=max(1.0, recipe.epochs * share))
+    return replace(recipe, epochs=recipe.epochs * share)
 
 
 def larger_vocab(rung: str, piloted: int) -> int:

@@ -209,12 +209,17 @@ def rung_row(
 ) -> Row:
     """The row of a rung."""
     row = make_row(job, rung, "lm", outcomes, target, codec)
-    first = next(iter(outcomes.values()))
+    first = outcomes[min(outcomes)]
+    notes = [row.note] if row.note else []
     if first.skipped:
-        row.note = f"{first.skipped} training rows could not be written in this output form and were left out"
+        notes.append(f"{first.skipped} training rows could not be written in this output form and were left out")
+    if first.recipe.get("epochs", 1.0) < 1.0:
+        notes.append(f"trained on {first.recipe['epochs']:.0%} of the training rows: there are too many to read whole")
     if first.shortened:
-        cut = f"{first.shortened} inputs are longer than {MAX_PROMPT_TOKENS:,} tokens: their middle was not read"
-        row.note = f"{row.note}; {cut}" if row.note else cut
+        notes.append(
+            f"{first.shortened} inputs are longer than {MAX_PROMPT_TOKENS:,} tokens: their middle was not read"
+        )
+    row.note = "; ".join(notes)
     return row
 
 
