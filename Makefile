@@ -14,7 +14,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/smallfry assess commands --target 0.95 --rungs 0.25m,1m --seeds 2 --form inline --vocab 2048 --budget 5m --out runs/demo --force
+	$(BIN)/smallfry assess commands --target 0.95 --rungs 0.25m,1m --seeds 2 --form inline --vocab 2048 --budget 5m --seed 1 --out runs/demo --force
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -n auto --dist worksteal

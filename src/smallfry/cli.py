@@ -32,6 +32,7 @@ References = Annotated[str | None, typer.Option(help="Column of further accepted
 KindOption = Annotated[str | None, typer.Option(help="classify, transform or generate; inferred by default")]
 MetricOption = Annotated[str | None, typer.Option(help="accuracy, exact_match, bleu or bits_per_byte")]
 Where = Annotated[list[str] | None, typer.Option(help="Keep rows whose column has this value: COLUMN=VALUE")]
+Seed = Annotated[int, typer.Option(help="First seed, also of a split that the data lacks and of built-in jobs")]
 Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object")]
 
 
@@ -133,12 +134,12 @@ def jobs(as_json: Json = False) -> None:
 def check(
     job: JobArg, input_column: InputColumn = "input", output_column: OutputColumn = "output",
     references_column: References = None, kind: KindOption = None, metric: MetricOption = None, where: Where = None,
-    as_json: Json = False,
+    seed: Seed = 0, as_json: Json = False,
 ) -> None:  # fmt: skip
     """What the data looks like: sizes, duplicates, leakage, labels, lengths, new words."""
     from smallfry.check import card, render
 
-    found = card(_load(job, input_column, output_column, references_column, kind, metric, where))
+    found = card(_load(job, input_column, output_column, references_column, kind, metric, where, seed))
     console.print(render(found))
     if as_json:
         _print_json(found.to_dict())
@@ -154,7 +155,7 @@ def assess(
     out: Annotated[Path | None, typer.Option(help="Directory to write (default: runs/JOB)")] = None,
     input_column: InputColumn = "input", output_column: OutputColumn = "output",
     references_column: References = None, kind: KindOption = None, metric: MetricOption = None, where: Where = None,
-    seed: Annotated[int, typer.Option(help="First seed")] = 0,
+    seed: Seed = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 is one a core")] = 0,
     form: Annotated[str | None, typer.Option(help="text, units or inline, instead of piloting")] = None,
     vocab: Annotated[int | None, typer.Option(help="Vocabulary size, instead of piloting")] = None,
