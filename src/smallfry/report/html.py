@@ -373,6 +373,7 @@ def _method(a: Assessment) -> Markup:
     return _section(
         "How this was measured",
         h("p", text),
+        h("p", words.detectable(a)) if words.detectable(a) else None,
         h("pre", h("code", one_line(a.command))) if a.command.strip() else None,
         pairs(measured),
         h("div.columns", *(h("div", h("h3", title), pairs(data)) for title, data in blocks if data)),

@@ -237,4 +237,7 @@ def _method(a: Assessment) -> str:
     blocks = {"settings": a.settings, "versions": a.versions, "machine": a.machine, "SHA-256": a.job.hashes}
     facts |= {name: block for name, block in blocks.items() if block}
     command = [_fence(one_line(a.command))] if a.command.strip() else []
-    return "\n\n".join(["## How this was measured", words.HOW_CHOSEN, *command, "\n".join(_bullets(facts))])
+    detectable = [escape(words.detectable(a))] if words.detectable(a) else []
+    return "\n\n".join(
+        ["## How this was measured", words.HOW_CHOSEN, *detectable, *command, "\n".join(_bullets(facts))]
+    )

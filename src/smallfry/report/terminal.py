@@ -48,6 +48,8 @@ def render_terminal(assessment: Assessment) -> Group:
         if row.verdict == "undecided" and row.examples_to_decide:
             count = f"{row.examples_to_decide:,}"
             after.append(Text(f"{one_line(row.name, 40)}: about {count} more test examples would decide"))
+    if words.detectable(a):
+        after.append(Text(words.detectable(a), style="dim"))
     if a.advice.strip():
         after.append(Text.assemble(("Advice: ", "bold"), one_line(a.advice)))
     return Group(*lines, _Candidates(a), *after)

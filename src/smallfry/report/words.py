@@ -6,6 +6,7 @@ import math
 import shlex
 from pathlib import PurePath
 
+from ..evals.statistics import minimum_detectable_difference
 from ..record import Assessment, Row
 from .format import (
     METRIC_NAMES,
@@ -152,6 +153,21 @@ def model_path(assessment: Assessment) -> str | None:
     if assessment.model_dir is None:
         return None
     return str(PurePath(assessment.out or "") / assessment.model_dir)
+
+
+def detectable(assessment: Assessment) -> str:
+    """How small a difference the test set can show between the chosen model and what it is compared with, or ""."""
+    row = chosen(assessment)
+    if row is None or row.versus is None or not row.versus.n_discordant or not row.n:
+        return ""
+    least = minimum_detectable_difference(row.n, row.versus.n_discordant / row.n)
+    if least is None:
+        return ""
+    shown = difference_text(assessment.job.metric, least).lstrip("+")
+    return (
+        f"{count_text(row.n)} test examples show a true difference of {shown} or more between "
+        f"{one_line(row.name, 40)} and {one_line(row.versus.other, 40)} four times in five; smaller ones need more."
+    )
 
 
 def use_commands(assessment: Assessment) -> list[tuple[str, str]]:
