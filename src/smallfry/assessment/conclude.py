@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median
@@ -12,10 +11,10 @@ import numpy as np
 
 from smallfry.assessment.work import PILOT_VALID_ROWS, Outcome, RungTask, score_answers
 from smallfry.baselines.calibration import evenly
-from smallfry.data import JobData, Noise
 from smallfry.evals import statistics
 from smallfry.evals.metrics import METRICS, Scores, corpus_statistic
-from smallfry.forms import MAX_PROMPT_TOKENS, FormName, build_form
+from smallfry.evals.paired import paired_over_seeds, paired_statistic
+from smallfry.forms import MAX_PROMPT_TOKENS
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
 from smallfry.predict import Point, predict_rungs
@@ -31,65 +30,14 @@ from smallfry.record import (
     SeedScore,
     Versus,
 )
-from smallfry.sizes import RUNGS, parse_size, shape_for
+from smallfry.sizes import RUNGS, parse_size
 
 if TYPE_CHECKING:
-    from smallfry.assessment.run import State
+    from smallfry.assessment.state import State
 
 SHOWN_ERRORS = 40
 SHOWN_SAMPLES = 8
 CHEAPER = 4.0  # times faster to train that count as far cheaper
-
-
-# ---- before training ------------------------------------------------------------------------------------------------
-
-
-def measure_speed(job: Job, form: FormName, codec: FrameCodec | None, rung: str) -> tuple[float, float]:
-    """Tokens that a whole training of the smallest rung computes, and padded tokens a second measured here.
-
-    A handful of real training steps on the job's own rows; about a second.
-    """
-    import torch
-
-    from smallfry.machine import compute_dtype, default_device
-    from smallfry.model import Transformer
-    from smallfry.optim import Optimizer
-    from smallfry.recipes import recipe_for
-    from smallfry.train import loss_of
-
-    part = replace(job, train=job.train[:: max(1, len(job.train) // 4000)])
-    spelled = build_form(part, form, 512, job.kind == "classify", codec)
-    share = len(job.train) / len(part.train)
-    tokens = JobData(part.train, spelled, Noise(), 0.0, 4096, 0).tokens_per_epoch() * share
-    shape = shape_for(rung, spelled.tokenizer.vocab_size)
-    recipe = recipe_for(job, form, round(tokens), shape.params, 0)
-    model = Transformer(shape, recipe.dropout)
-    model.init_weights(torch.Generator().manual_seed(0))
-    device = default_device()
-    model = model.to(device, compute_dtype(device))
-    optimizer = Optimizer(model, recipe.lr, recipe.muon_lr, recipe.weight_decay, recipe.ema)
-    batches = JobData(part.train[:600], spelled, Noise(), 0.0, recipe.batch_tokens, 0).epoch(0)
-    times = []
-    for batch in batches[:6]:
-        start = time.perf_counter()
-        loss_of(model, batch)[0].backward()  # type: ignore[no-untyped-call]
-        optimizer.step(0.0)
-        times.append((time.perf_counter() - start) / batch.num_tokens)
-    return tokens * recipe.epochs, 1.0 / median(times)
-
-
-def baseline_seconds(job: Job, names: Sequence[str]) -> float:
-    """A rough expectation for the plan, from the sizes of text that each kind of baseline was measured on."""
-    million = sum(len(e.input) + len(e.output) for e in job.train) / 1e6
-    per_million = {"majority": 0.1, "nearest": 3.0, "svm": 30.0, "crf": 60.0, "template": 10.0, "retrieval": 5.0,
-                   "ngram": 5.0}  # fmt: skip
-    return sum(1.0 + million * per_million.get(name, 10.0) for name in names)
-
-
-def has_case(job: Job) -> bool:
-    """Whether upper case could tell a model something: at least 5% of the inputs hold more than a first capital."""
-    rows = job.train[:2000]
-    return sum(any(c.isupper() for c in e.input[1:]) for e in rows) > 0.05 * max(1, len(rows))
 
 
 # ---- choosing on validation rows ------------------------------------------------------------------------------------
@@ -228,10 +176,10 @@ def versus(job: Job, mine: Mapping[int, Outcome], other: Outcome, name: str) -> 
     scores = [score_answers(job, mine[seed].test, "test") for seed in sorted(mine)]
     theirs = score_answers(job, other.test, "test")
     if METRICS[job.metric].proportion:
-        paired = statistics.paired_over_seeds([s.per_item > 0.5 for s in scores], theirs.per_item > 0.5)
+        paired = paired_over_seeds([s.per_item > 0.5 for s in scores], theirs.per_item > 0.5)
         discordant: int | None = paired.a_only + paired.b_only
     else:
-        paired = statistics.paired_statistic([s.sums for s in scores], theirs.sums, corpus_statistic(job.metric))
+        paired = paired_statistic([s.sums for s in scores], theirs.sums, corpus_statistic(job.metric))
         discordant = None
     return Versus(name, paired.difference, (paired.low, paired.high), paired.p_value, discordant)
 

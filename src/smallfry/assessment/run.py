@@ -8,22 +8,20 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from smallfry import check
-from smallfry.assessment import conclude
+from smallfry.assessment import conclude, plan
 from smallfry.assessment.climb import Climber
 from smallfry.assessment.combine import CombineTask, run_combined
 from smallfry.assessment.lock import DirectoryLock
 from smallfry.assessment.pool import Pool, Result, StoppedError
+from smallfry.assessment.state import AssessSettings, Silent, State, Watcher
 from smallfry.assessment.work import BaselineTask, Outcome, RungTask, score_answers
 from smallfry.baselines import standard_baselines
-from smallfry.candidates import Predictor
 from smallfry.checkpoint import read_json, write_atomic
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS
@@ -36,95 +34,13 @@ from smallfry.record import Assessment, JobRecord, PilotRecord, PlanStep
 from smallfry.report import write_report
 from smallfry.sizes import parse_size, shape_for
 from smallfry.tokenizer import MIN_VOCAB
-from smallfry.train import Progress
 
 DEFAULT_TARGET = {"accuracy": 0.95, "exact_match": 0.95, "bleu": None, "bits_per_byte": None}
-DEFAULT_RUNGS = ("0.25m", "1m", "5m")
 PILOT_VOCABS = (MIN_VOCAB, 512, 2048)
 SPARE_TOKENS = 1024  # room for units and symbols beside a piloted vocabulary
 PILOT_SHARE = 0.3
 SECONDS_EXPONENT = 0.77  # of parameters: time of a training step, measured on the rungs from 0.25m to 5m
 RESERVE = 0.06  # of the budget, kept for combining and writing
-
-
-class Watcher(Protocol):
-    """What an assessment tells whoever looks on; the command line draws it."""
-
-    def plan(self, steps: Sequence[PlanStep]) -> None:
-        """The plan, before anything is fitted."""
-
-    def started(self, key: str, seconds: float) -> None:
-        """A task began that is expected to take ``seconds``."""
-
-    def progress(self, key: str, progress: Progress) -> None:
-        """A training went on."""
-
-    def finished(self, key: str, text: str) -> None:
-        """A task ended; ``text`` says how."""
-
-
-class Silent:
-    """A watcher that shows nothing."""
-
-    def plan(self, steps: Sequence[PlanStep]) -> None:
-        """Ignore."""
-
-    def started(self, key: str, seconds: float) -> None:
-        """Ignore."""
-
-    def progress(self, key: str, progress: Progress) -> None:
-        """Ignore."""
-
-    def finished(self, key: str, text: str) -> None:
-        """Ignore."""
-
-
-@dataclass(frozen=True)
-class AssessSettings:
-    """What the user can set.
-
-    Args:
-        target: Score that makes a candidate workable; None for the kind's default (0.95, none for open text).
-        rungs: Rungs to climb, smallest first.
-        budget: Seconds the whole assessment may take, about.
-        seeds: Seeds of a rung on which the verdict hangs.
-        seed: The first seed.
-        out: Directory to write.
-        force: Replace an existing directory.
-        resume: Go on with an interrupted assessment in ``out``.
-        workers: Processes; 0 for one a core.
-        form: Use this output form instead of piloting.
-        vocab: Use this vocabulary instead of piloting.
-        baselines: Names of the baselines to fit; None for all that fit the job.
-        command: The command line, for the record.
-    """
-
-    target: float | None = None
-    rungs: tuple[str, ...] = DEFAULT_RUNGS
-    budget: float = 900.0
-    seeds: int = 3
-    seed: int = 0
-    out: Path = Path("runs/assessment")
-    force: bool = False
-    resume: bool = False
-    workers: int = 0
-    form: FormName | None = None
-    vocab: int | None = None
-    baselines: tuple[str, ...] | None = None
-    command: str = ""
-
-
-@dataclass
-class State:
-    """Everything an assessment has found so far."""
-
-    baselines: dict[str, tuple[Outcome, Predictor]] = field(default_factory=dict)
-    pilots: list[tuple[RungTask, Outcome]] = field(default_factory=list)
-    chosen: RungTask | None = None
-    rungs: dict[str, dict[int, Outcome]] = field(default_factory=dict)
-    combined: dict[int, Outcome] = field(default_factory=dict)
-    combined_of: tuple[str, str] | None = None
-    failures: dict[str, str] = field(default_factory=dict)
 
 
 def assess(job: Job, settings: AssessSettings, watcher: Watcher | None = None) -> Assessment:
@@ -274,11 +190,11 @@ class _Run:
 
     def _make_plan(self, workers: int) -> None:
         form = self.settings.form or available_forms(self.job, self.codec)[0]
-        tokens, speed = conclude.measure_speed(self.job, form, self.codec, self.rungs[0])
+        tokens, speed = plan.measure_speed(self.job, form, self.codec, self.rungs[0])
         self._first_rung_seconds = tokens / speed
         pilots = self._expected_pilots()
         names = self.names
-        steps = [PlanStep(f"baselines: {', '.join(names)}", conclude.baseline_seconds(self.job, names) / workers)]
+        steps = [PlanStep(f"baselines: {', '.join(names)}", plan.baseline_seconds(self.job, names) / workers)]
         if pilots:
             seconds = pilots * PILOT_SHARE * self._first_rung_seconds / workers
             steps.append(PlanStep(f"pilot: {pilots} forms and vocabularies on {self.rungs[0]}", seconds))
@@ -334,7 +250,7 @@ class _Run:
         else:
             for form in forms:
                 self._submit_pilot(form, first, self._folds(form))
-            if self._folds(forms[0]) and conclude.has_case(self.job):
+            if self._folds(forms[0]) and plan.has_case(self.job):
                 self._submit_pilot(forms[0], first, False)
             if len(forms) == 1:  # nothing to wait for
                 for vocab in others:

@@ -1,0 +1,177 @@
+"""Two candidates on the same items: exact tests, bootstraps, and seeds that count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from smallfry.evals.statistics import Floats, bootstrap_sums, join_seed_spread, normal_quantile, wilson
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Comparison of a with b on the same items.
+
+    Args:
+        difference: Score of a minus score of b.
+        low: Lower bound of the difference.
+        high: Upper bound of the difference.
+        p_value: Two-sided.
+        a_only: Items only a has right (0 for real-valued scores).
+        b_only: Items only b has right (0 for real-valued scores).
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    a_only: int = 0
+    b_only: int = 0
+
+
+def _binomial_two_sided(k: int, n: int) -> float:
+    """Two-sided exact p of k successes in n fair trials, as twice the smaller tail."""
+    if n == 0:
+        return 1.0
+    term = tail = 1
+    for i in range(min(k, n - k)):
+        term = term * (n - i) // (i + 1)  # the binomial coefficient n over i + 1, exactly
+        tail += term
+    return min(1.0, float(2 * tail / (1 << n)))  # exact integers up to the one division
+
+
+def mcnemar(a_correct: ArrayLike, b_correct: ArrayLike, level: float = 0.95) -> Paired:
+    """Exact McNemar test, and the score interval of the difference of paired proportions.
+
+    The p-value is the two-sided binomial test on the items only one of the two has right. The interval is method 10
+    of Newcombe (1998b, Statistics in Medicine 17:2635): Wilson limits of both proportions joined with their
+    (continuity-corrected) correlation.
+
+    Args:
+        a_correct: (n,) booleans.
+        b_correct: (n,) booleans for the same items.
+        level: Coverage of the interval.
+
+    Raises:
+        ValueError: The arrays differ in length or are empty.
+    """
+    a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError("paired comparison needs two non-empty one-dimensional arrays of the same length")
+    n = len(a)
+    both, a_only, b_only = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())
+    neither = n - both - a_only - b_only
+    pa, pb = (both + a_only) / n, (both + b_only) / n
+    (la, ua), (lb, ub) = wilson(both + a_only, n, level), wilson(both + b_only, n, level)
+    margins = (both + a_only) * (b_only + neither) * (both + b_only) * (a_only + neither)
+    cross = both * neither - a_only * b_only
+    corrected = max(0.0, cross - n / 2) if cross > 0 else float(cross)
+    phi = corrected / math.sqrt(margins) if margins else 0.0
+
+    def joined(x: float, y: float) -> float:
+        return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
+
+    difference = pa - pb
+    return Paired(
+        difference,
+        difference - joined(pa - la, ub - pb),
+        difference + joined(ua - pa, pb - lb),
+        _binomial_two_sided(a_only, a_only + b_only),
+        a_only,
+        b_only,
+    )
+
+
+def paired_bootstrap(
+    a_scores: ArrayLike, b_scores: ArrayLike, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Paired:
+    """Difference of the means of two real-valued per-item scores, by resampling items (Koehn 2004).
+
+    The p-value is twice the smaller share of resampled differences on either side of zero, with one added to
+    numerator and denominator so that it is never 0 (Davison & Hinkley 1997, section 4.2.3).
+
+    Args:
+        a_scores: (n,) scores.
+        b_scores: (n,) scores of the same items.
+        level: Coverage of the interval.
+        resamples: Number of bootstrap samples.
+        seed: Of the generator.
+
+    Raises:
+        ValueError: The arrays differ in length or are empty.
+    """
+    a, b = np.asarray(a_scores, dtype=np.float64), np.asarray(b_scores, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError("paired comparison needs two non-empty one-dimensional arrays of the same length")
+    drawn = bootstrap_sums(a - b, resamples, seed)[:, 0] / len(a)
+    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    smaller = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return Paired(float(np.mean(a - b)), float(low), float(high), min(1.0, 2 * (smaller + 1) / (resamples + 1)))
+
+
+def paired_over_seeds(a_per_seed: Sequence[ArrayLike], b_correct: ArrayLike, level: float = 0.95) -> Paired:
+    """A candidate with one or more training seeds against a fixed one on the same items, right or wrong.
+
+    The difference is the mean over seeds. Its sampling interval is McNemar's for one seed, else the paired bootstrap's
+    of each item's mean over seeds; `join_seed_spread` widens it by how much seeds differ. The p-value is the normal
+    one of that interval, so that both always say the same; ``a_only`` and ``b_only`` are means over seeds, rounded.
+
+    Args:
+        a_per_seed: For each seed (n,) booleans.
+        b_correct: (n,) booleans.
+        level: Coverage of the interval.
+    """
+    b = np.asarray(b_correct, dtype=bool)
+    each = [mcnemar(a, b, level) for a in a_per_seed]
+    if len(each) == 1:
+        sampling = each[0]
+    else:
+        sampling = paired_bootstrap(np.mean([np.asarray(a, dtype=bool) for a in a_per_seed], axis=0), b, level)
+    return _with_seeds(sampling, [p.difference for p in each], level, each)
+
+
+def paired_statistic(
+    a_sums_per_seed: Sequence[Floats], b_sums: Floats, statistic: Callable[[Floats], Floats], level: float = 0.95,
+    resamples: int = 2000, seed: int = 0,
+) -> Paired:  # fmt: skip
+    """The same for a corpus statistic such as BLEU: both corpora are resampled together, item by item.
+
+    Args:
+        a_sums_per_seed: For each seed (n, d) numbers whose sums over items the statistic reads.
+        b_sums: (n, d) numbers of the fixed candidate on the same items.
+        statistic: From (k, d) sums to (k,) corpus scores.
+        level: Coverage of the interval.
+        resamples: Bootstrap samples.
+        seed: Of the generator.
+    """
+    width = b_sums.shape[1]
+    drawn = bootstrap_sums(np.hstack([*a_sums_per_seed, b_sums]), resamples, seed)
+    theirs = statistic(drawn[:, -width:])
+    mine = [statistic(drawn[:, i * width : (i + 1) * width]) for i in range(len(a_sums_per_seed))]
+    low, high = np.quantile(np.mean(mine, axis=0) - theirs, [0.5 - level / 2, 0.5 + level / 2])
+    whole = float(statistic(b_sums.sum(axis=0, keepdims=True))[0])
+    each = [float(statistic(a.sum(axis=0, keepdims=True))[0]) - whole for a in a_sums_per_seed]
+    return _with_seeds(Paired(float(np.mean(each)), float(low), float(high), 1.0), each, level, [])
+
+
+def _with_seeds(sampling: Paired, per_seed: Sequence[float], level: float, counts: Sequence[Paired]) -> Paired:
+    low, high = join_seed_spread(sampling.difference, sampling.low, sampling.high, per_seed, level)
+    error = (high - low) / 2 / normal_quantile(level)
+    p = 1.0 if error == 0 else math.erfc(abs(sampling.difference) / error / math.sqrt(2))
+    a_only, b_only = (round(sum(getattr(c, k) for c in counts) / max(1, len(counts))) for k in ("a_only", "b_only"))
+    return Paired(sampling.difference, low, high, p, a_only, b_only)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down adjustment: compare each result with the family-wise level directly."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
