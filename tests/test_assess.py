@@ -216,3 +216,48 @@ def test_times(text: str, seconds: float) -> None:
 def test_no_times(text: str) -> None:
     with pytest.raises(SmallfryError):
         parse_duration(text)
+
+
+def labelled(n: int = 240) -> Job:
+    """A classify job whose inputs have several words each."""
+    rng = random.Random(1)
+    made = [(f"{rng.choice(PLACES)} {thing} {i % 7} please", thing) for i in range(n) for thing in [rng.choice(WORDS)]]
+    return Job.from_rows([{"input": i, "output": o} for i, o in made], name="things")
+
+
+def told(n: int = 160) -> Job:
+    """Open text without inputs: bits per byte."""
+    rng = random.Random(2)
+    texts = [f"The {rng.choice(WORDS)} in the {rng.choice(PLACES)} was number {i}. It was old." for i in range(n)]
+    return Job.from_rows([{"input": "", "output": text} for text in texts], name="tales")
+
+
+def described(n: int = 160) -> Job:
+    """Data to text with several right answers: BLEU."""
+    rng = random.Random(3)
+    ways = ("There is one {} that stands in the {} over there.", "In the {1} over there you find one {0} today.")
+    made = []
+    for _ in range(n):
+        thing, place = rng.choice(WORDS), rng.choice(PLACES)
+        made += [{"input": f"thing[{thing}], place[{place}]", "output": way.format(thing, place)} for way in ways]
+    return Job.from_rows(made, name="places")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("job", "metric", "baseline"),
+    [(labelled(), "accuracy", "svm"), (told(), "bits_per_byte", "ngram"), (described(), "bleu", "template")],
+)
+def test_every_kind_ends_in_a_report(job: Job, metric: str, baseline: str, tmp_path: Path) -> None:
+    assert job.metric == metric
+    record = smallfry.assess(job, tmp_path / "out", target=None, rungs=("0.05m",), seeds=2, vocab=300, workers=2)
+    kinds = [r.type for r in record.rows]
+    assert kinds.count("lm") == 1 and baseline in {r.name for r in record.rows}
+    model = next(r for r in record.rows if r.type == "lm")
+    assert len(model.seeds) == 2 and model.versus is not None and model.ci[0] <= model.score <= model.ci[1]
+    assert (tmp_path / "out" / "report.html").exists() and record.shipped == "0.05m"
+    if metric != "bits_per_byte":
+        combined = next(r for r in record.rows if r.type == "combined")
+        assert combined.latency_ms and (combined.train_seconds or 0) > (model.train_seconds or 0)
+        assert smallfry.load(tmp_path / "out")(job.test[0].input)
+    assert record.advice and record.job.warnings is not None
