@@ -106,10 +106,15 @@ def ladder(
     """The sizes: shape, parameters by part, FLOPs, bytes, time to train."""
     from dataclasses import asdict
 
-    from smallfry.sizes import REFERENCES, render_ladder
+    from smallfry.machine import matmul_flops
+    from smallfry.sizes import DEFAULT_FLOPS_PER_SECOND, REFERENCES, render_ladder
     from smallfry.sizes import ladder as rungs
 
-    console.print(render_ladder(vocab, tokens))
+    try:
+        speed = matmul_flops()
+    except ModuleNotFoundError:  # the light install trains nothing
+        speed = DEFAULT_FLOPS_PER_SECOND
+    console.print(render_ladder(vocab, tokens, speed))
     if as_json:
         _print_json({
             "vocab": vocab, "rungs": [asdict(r) for r in rungs(vocab)],

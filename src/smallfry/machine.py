@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import sys
+import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,32 @@ def default_workers() -> int:
     """Trainings worth running side by side: one a core, or a few that share an accelerator and its memory."""
     cores = max(1, os.cpu_count() or 1)
     return cores if default_device().type == "cpu" else min(cores, _WORKERS_A_DEVICE)
+
+
+def matmul_flops(size: int = 768, repeats: int = 20) -> float:
+    """FLOP/s of one core multiplying square matrices in the precision that trainings use; about a quarter of a second.
+
+    Args:
+        size: Rows and columns.
+        repeats: Products; the fastest counts.
+
+    Raises:
+        ModuleNotFoundError: When torch is not installed.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a = torch.ones(size, size, dtype=compute_dtype(torch.device("cpu")))
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            a @ a
+            seconds.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return 2 * size**3 / min(seconds)
 
 
 def versions() -> dict[str, str]:

@@ -34,13 +34,11 @@ SMALLEST_SIZE, LARGEST_SIZE = 50_000, 1_000_000_000
 """The sizes a name may ask for, in parameters."""
 
 DEFAULT_FLOPS_PER_SECOND = 50e9
-"""Matrix products of one ordinary CPU core in fp32: conservative, a measured core did 44 to 97 GFLOP/s through MKL."""
+"""Matrix products of one ordinary CPU core in fp32, where nothing is measured: one that was did 44 to 97 GFLOP/s."""
 
-TRAIN_EFFICIENCY: tuple[tuple[float, float], ...] = ((1.1e6, 0.60), (6e6, 0.75), (42e6, 0.79))
-"""Share of a core's matrix-product speed that training reaches, by parameters: fused CPU kernels in bf16, measured.
-
-Pass another table to :func:`estimate_seconds` for another training loop: plain PyTorch reached a quarter to a half.
-"""
+TRAIN_EFFICIENCY: tuple[tuple[float, float], ...] = ((0.25e6, 0.21), (1e6, 0.28), (10e6, 0.39))
+"""Share of a core's matrix-product speed that a training reaches, by parameters: whole trainings in bf16 on a core with
+430 GFLOP/s (0.25m and 1m of docs/results/narrow/banking77.json, 10m of docs/results/sweep.json)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,27 +425,27 @@ def render_ladder(
     """
     rungs = ladder(vocab_size, seq_len)
     missing = [name for name in RUNGS if name not in {rung.name for rung in rungs}]
-    caption = f"Times: {tokens:,} tokens at {flops_per_second / 1e9:,.0f} GFLOP/s, sequences of {seq_len}."
+    speed = f"{flops_per_second / 1e9:,.0f} GFLOP/s"
+    caption = f"Times: {tokens:,} tokens on one core at {speed}, sequences of {seq_len}. *: computed, not trained."
     if missing:
         caption += f" Too small for this vocabulary: {', '.join(missing)}."
-    title = f"Ladder at a vocabulary of {vocab_size:,}"
+    title = f"Ladder at a vocabulary of {vocab_size:,} (shape: layers x width / heads)"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("rung", overflow="fold")
-    table.add_column("layers x width", overflow="fold")
-    for header in ("parameters", "tables", "attn", "MLP", "norms", "FLOPs/tok", "bf16", "int8", "time"):
-        table.add_column(header, justify="right", overflow="fold")
+    table.add_column("rung and shape", no_wrap=True)
+    for header in ("parameters", "tables", "attn", "MLP", "FLOPs", "bf16", "time"):
+        table.add_column(header, justify="right", no_wrap=True)
     for rung in rungs:
         shape, parts = rung.shape, rung.shape.params_by_part
-        dims = f"{shape.num_layers}x{shape.hidden_size}, {shape.num_heads} heads"
-        counts = [_short(parts[part]) for part in ("embedding", "attention", "mlp", "norms")]
-        sizes = [_short(shape.bytes(dtype), "B") for dtype in ("bf16", "int8")]
+        dims = f"{shape.num_layers}x{shape.hidden_size}/{shape.num_heads}"
+        counts = [_short(parts[part]) for part in ("embedding", "attention", "mlp")]
+        size = _short(shape.bytes("bf16"), "B")
         time = _duration(estimate_seconds(shape, tokens, flops_per_second, seq_len=seq_len))
-        table.add_row(rung.name, dims, f"{rung.params:,}", *counts, _short(rung.flops), *sizes, time)
+        table.add_row(f"{rung.name:<5} {dims}", f"{rung.params:,}", *counts, _short(rung.flops), size, time)
     table.add_section()
     for row in references:
         by_part = {part.name: _short(part.params) for part in row.parts}
-        counts = [_short(row.tables), *(by_part.get(part, "") for part in ("attention", "mlp", "norms"))]
-        table.add_row(row.name, "not trained", f"{row.params:,}", *counts, "", _short(2 * row.params, "B"))
+        counts = [_short(row.tables), *(by_part.get(part, "") for part in ("attention", "mlp"))]
+        table.add_row(f"{row.name} *", f"{row.params:,}", *counts, "", _short(2 * row.params, "B"))
     return table
 
 
