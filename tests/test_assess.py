@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import smallfry
 from smallfry.assessment import AssessSettings, assess
+from smallfry.assessment.lock import DirectoryLock
 from smallfry.cli import main, parse_duration
 from smallfry.errors import SmallfryError
 from smallfry.job import Job
@@ -261,3 +263,30 @@ def test_every_kind_ends_in_a_report(job: Job, metric: str, baseline: str, tmp_p
         assert combined.latency_ms and (combined.train_seconds or 0) > (model.train_seconds or 0)
         assert smallfry.load(tmp_path / "out")(job.test[0].input)
     assert record.advice and record.job.warnings is not None
+
+
+def test_a_disk_that_is_full_at_the_end_costs_nothing_that_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = AssessSettings(
+        rungs=("0.05m",), seeds=1, form="inline", vocab=300, workers=1, baselines=("majority",), out=tmp_path / "out"
+    )
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "out" / "best.part"))
+
+    job = Job.from_rows(rows(80), name="rooms")
+    with monkeypatch.context() as patched, pytest.raises(SmallfryError, match=r"No space left on device.*--resume"):
+        patched.setattr("shutil.copytree", full)
+        assess(job, settings)
+    record = assess(job, replace(settings, resume=True))
+    assert record.rows and (tmp_path / "out" / "best" / "model.safetensors").exists()
+
+
+def test_two_assessments_never_share_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    lock = DirectoryLock(tmp_path / "work")
+    with pytest.raises(SmallfryError, match="another assessment is writing there"):
+        DirectoryLock(tmp_path / "work")
+    lock.release()
+    DirectoryLock(tmp_path / "work").release()
