@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from smallfry.errors import SmallfryError
+from smallfry.files import read_json, write_atomic
 from smallfry.model import NORM_EPS, ROPE_THETA, Transformer
 from smallfry.sizes import Shape
 from smallfry.tokenizer import ASSISTANT, BOS, CHAT_TEMPLATE, END, PAD, SPECIALS, Tokenizer
 
 MAX_POSITIONS = 2048
 FORMAT = "smallfry-model/1"
-
-
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
-
-    Raises:
-        SmallfryError: When the disk is full or the place cannot be written; the old file is still there.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SmallfryError(
-            f"{path}: cannot write ({error.strerror}); free some space or choose another --out"
-        ) from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
@@ -63,20 +43,6 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         part.unlink(missing_ok=True)
         raise SmallfryError(f"{path}: cannot write ({error}); free some space or choose another --out") from None
     return digest
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        SmallfryError: When it is missing or broken.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SmallfryError(f"{path}: no such file; expected a directory written by smallfry") from None
-    except (ValueError, OSError) as error:
-        raise SmallfryError(f"{path}: not readable as JSON ({error}); make the directory again") from None
 
 
 # ---- model directories ----------------------------------------------------------------------------------------------

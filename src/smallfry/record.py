@@ -11,9 +11,7 @@ import dataclasses
 import functools
 import json
 import math
-import os
 import re
-import secrets
 import types
 import typing
 from dataclasses import dataclass, field
@@ -21,13 +19,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from .errors import SmallfryError
+from .evals.statistics import Verdict
+from .files import write_atomic
 from .job import Kind, Metric
 
 FORMAT = "smallfry-assessment/1"
 FILE_NAME = "assessment.json"
 
 RowType = Literal["baseline", "lm", "combined", "pretrained"]
-Verdict = Literal["workable", "not", "undecided"]
 Interval = tuple[float, float]
 
 _T = TypeVar("_T")
@@ -320,7 +319,7 @@ class Assessment:
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
         # A lone surrogate has no UTF-8 form; its JSON escape has.
         text = _LONE_SURROGATE.sub(lambda m: f"\\u{ord(m.group()):04x}", text)
-        write_text_atomic(target, text + "\n")
+        write_atomic(target, text + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Assessment:
@@ -374,25 +373,6 @@ def summary(assessment: Assessment) -> dict[str, Any]:
         "prediction": whole["prediction"],
         "out": whole["out"],
     }
-
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write UTF-8 text beside ``path`` and rename it into place, so that no reader ever sees half a file.
-
-    Args:
-        path: Where the text goes; its directory is made when absent.
-        text: What to write; must not hold lone surrogates.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with draft.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -22,9 +22,9 @@ from smallfry.assessment.pool import Pool, Result, StoppedError
 from smallfry.assessment.state import AssessSettings, Silent, State, Watcher
 from smallfry.assessment.work import BaselineTask, Outcome, RungTask, score_answers
 from smallfry.baselines import standard_baselines
-from smallfry.checkpoint import read_json, write_atomic
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS
+from smallfry.files import read_json, write_atomic
 from smallfry.forms import FormName, available_forms
 from smallfry.frames import FrameCodec
 from smallfry.job import Job

@@ -12,9 +12,9 @@ from typing import Any
 
 from smallfry.baselines.calibration import evenly
 from smallfry.candidates import Prediction, Predictor, measure_latency
-from smallfry.checkpoint import write_atomic
 from smallfry.data import JobData, Noise
 from smallfry.evals.metrics import score_likelihood, score_predictions
+from smallfry.files import write_atomic
 from smallfry.forms import Form, FormName, build_form
 from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job, SplitName

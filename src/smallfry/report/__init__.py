@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..record import Assessment, write_text_atomic
+from ..files import write_atomic
+from ..record import Assessment
 from .charts import score_by_size
 from .curves import learning_curves
 from .html import render_html
@@ -28,7 +29,7 @@ def write_report(assessment: Assessment, out_dir: Path) -> None:
     )
     for _, path, chart in figures:
         if chart is not None:
-            write_text_atomic(out_dir / path, f'<?xml version="1.0" encoding="UTF-8"?>\n{chart.svg}\n')
+            write_atomic(out_dir / path, f'<?xml version="1.0" encoding="UTF-8"?>\n{chart.svg}\n')
     shown = [(title, path) for title, path, chart in figures if chart is not None]
-    write_text_atomic(out_dir / "report.md", render_markdown(assessment, shown))
-    write_text_atomic(out_dir / "report.html", render_html(assessment))
+    write_atomic(out_dir / "report.md", render_markdown(assessment, shown))
+    write_atomic(out_dir / "report.html", render_html(assessment))
