@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -11,14 +12,19 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 import smallfry
-from smallfry.assessment import AssessSettings, assess
+from smallfry.assessment import AssessSettings, assess, pool
 from smallfry.assessment.lock import DirectoryLock
+from smallfry.assessment.pool import Result
+from smallfry.assessment.run import _Run
+from smallfry.assessment.state import Silent
+from smallfry.assessment.work import Outcome, RungTask
 from smallfry.cli import main, parse_duration
-from smallfry.errors import SmallfryError
+from smallfry.errors import CandidateError, SmallfryError
 from smallfry.job import Job
 from smallfry.record import Assessment
 
@@ -290,3 +296,34 @@ def test_two_assessments_never_share_a_directory(tmp_path: Path) -> None:
         DirectoryLock(tmp_path / "work")
     lock.release()
     DirectoryLock(tmp_path / "work").release()
+
+
+def test_only_a_candidate_s_own_failure_is_filed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job.from_rows(rows(80), name="rooms")
+    task = RungTask("1m", 0, "inline", 300, True)
+
+    def failing(error: SmallfryError) -> None:
+        def run_rung(*args: object) -> None:
+            raise error
+
+        monkeypatch.setattr(pool, "run_rung", run_rung)
+
+    monkeypatch.setattr(pool, "_context", pool._Context(job, None, tmp_path, False, queue.Queue(), Event(), None))
+    failing(CandidateError("the loss is nan"))
+    assert pool._run(task).outcome.failed == "the loss is nan"
+    failing(SmallfryError("no space left"))
+    with pytest.raises(SmallfryError, match="no space left"):
+        pool._run(task)
+
+
+def test_what_was_left_out_is_in_the_record(tmp_path: Path) -> None:
+    run = _Run(Job.from_rows(rows(80), name="rooms"), AssessSettings(out=tmp_path / "out"), Silent())
+    task = RungTask("1m", 0, "inline", 300, True)
+
+    class OneResult:
+        def next(self) -> Result:
+            return Result(task, Outcome.failure("1m", "the loss is nan"))
+
+    run.pool = OneResult()  # type: ignore[assignment]
+    run._take()
+    assert run.state.failures == {task.key: "the loss is nan"} and not run.state.rungs

@@ -8,3 +8,7 @@ class SmallfryError(Exception):
 
     The command line prints the message after ``error:`` without a traceback and exits with code 2.
     """
+
+
+class CandidateError(SmallfryError):
+    """One candidate cannot be fitted; an assessment leaves it out and goes on with the others."""

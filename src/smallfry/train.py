@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from smallfry.checkpoint import load_state, save_state
 from smallfry.data import Batch, Noise
-from smallfry.errors import SmallfryError
+from smallfry.errors import CandidateError, SmallfryError
 from smallfry.machine import keep_freed_memory
 from smallfry.model import Transformer
 from smallfry.optim import Optimizer, schedule
@@ -254,9 +254,9 @@ class _Loop:
         value = float(loss.detach())
         norm = self.optimizer.step(schedule(progress, self.recipe.warmup, self.recipe.schedule))
         if not math.isfinite(value) or not math.isfinite(norm):
-            raise SmallfryError(
+            raise CandidateError(
                 f"training stopped at step {self.step}: the loss is {value} (gradient norm {norm}); "
-                "try a lower learning rate"
+                "lower the recipe's learning rates"
             )
         self.step += 1
         self.tokens += batch.num_tokens

@@ -18,7 +18,7 @@ from typing import IO, Any
 from smallfry.assessment.lock import hold_as_worker
 from smallfry.assessment.work import BaselineTask, Outcome, RungTask, run_baseline, run_rung
 from smallfry.candidates import Predictor
-from smallfry.errors import SmallfryError
+from smallfry.errors import CandidateError, SmallfryError
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
 from smallfry.machine import keep_freed_memory, limit_threads
@@ -82,9 +82,12 @@ def _end_with_parent(stop: Any) -> None:
 def _run(task: Task) -> Result:
     assert _context is not None
     c = _context
+    baseline = isinstance(task, BaselineTask)
     try:
         return _fit(c, task)
     except SmallfryError as error:
+        if not baseline and not isinstance(error, CandidateError):
+            raise  # a full disk, not this rung's fault
         return Result(task, Outcome.failure(task.name if isinstance(task, BaselineTask) else task.rung, str(error)))
 
 
