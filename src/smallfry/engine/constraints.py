@@ -11,7 +11,7 @@ import numpy as np
 
 from smallfry.tokenizer import END, TEXT, Tokenizer
 
-_SEEN_OFTEN = 3  # times each value of an enumeration must occur: else an unseen one is likely
+_UNSEEN = 0.002  # probability of a value or key that training never showed, up to which a set counts as closed
 
 
 class Constraint(Protocol):
@@ -140,9 +140,8 @@ class JsonConstraint:
 def infer_schema(outputs: Sequence[str], max_enum: int = 64) -> dict[str, Any] | None:
     """A JSON schema that all outputs fit, or None where they are not all JSON objects or all JSON arrays.
 
-    Keys seen in every object are required. Strings and scalars with few distinct values become enumerations, unless a
-    value was seen once or twice only: by Good and Turing's estimate another unseen one is then to be expected; objects
-    with such rare keys may have any.
+    Keys seen in every object are required. Strings and scalars with few distinct values become enumerations, unless so
+    many were seen once only that further ones are to be expected; objects with such keys may have any.
     """
     values = []
     for output in outputs:
@@ -158,13 +157,18 @@ def infer_schema(outputs: Sequence[str], max_enum: int = 64) -> dict[str, Any] |
     return _schema_of(values, max_enum)
 
 
+def _closed(counts: Counter[str]) -> bool:
+    """Whether what was counted is all there is: the chance of something unseen is the share seen once (Good 1953)."""
+    return sum(n == 1 for n in counts.values()) <= _UNSEEN * counts.total()
+
+
 def _schema_of(values: Sequence[Any], max_enum: int) -> dict[str, Any]:
     if all(isinstance(v, dict) for v in values):
         keys: dict[str, list[Any]] = {}
         for value in values:
             for key, child in value.items():
                 keys.setdefault(key, []).append(child)
-        if min((len(v) for v in keys.values()), default=_SEEN_OFTEN) < _SEEN_OFTEN:  # new keys are to be expected
+        if not _closed(Counter({key: len(found) for key, found in keys.items()})):
             children = [child for found in keys.values() for child in found]
             return {"type": "object", "additionalProperties": _schema_of(children, max_enum)}
         return {
@@ -177,7 +181,7 @@ def _schema_of(values: Sequence[Any], max_enum: int) -> dict[str, Any]:
         items = [child for value in values for child in value]
         return {"type": "array", "items": _schema_of(items, max_enum)} if items else {"type": "array"}
     distinct = Counter(json.dumps(v, sort_keys=True) for v in values)
-    if len(distinct) <= max_enum and len(values) >= 5 * len(distinct) and min(distinct.values()) >= _SEEN_OFTEN:
+    if len(distinct) <= max_enum and len(values) >= 5 * len(distinct) and _closed(distinct):
         return {"enum": [json.loads(v) for v in sorted(distinct)]}
     names = {
         str: "string",
