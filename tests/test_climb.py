@@ -82,6 +82,6 @@ def test_a_rung_that_cannot_be_trained_is_passed_over() -> None:
     assert climber.next() == ("1m", 1)
 
 
-def test_rungs_within_chance_of_the_best_get_their_seeds_too() -> None:
+def test_rungs_within_chance_of_the_best_get_their_seeds_the_largest_first() -> None:
     order = climb({"0.25m": 0.905, "1m": 0.9, "5m": 0.5}, 0.95)
-    assert order[3:] == [("0.25m", 1), ("0.25m", 2), ("1m", 1), ("1m", 2)]
+    assert order[3:] == [("1m", 1), ("1m", 2), ("0.25m", 1), ("0.25m", 2)]

@@ -35,9 +35,9 @@ class Climber:
     """Decides the order of trainings.
 
     One seed a rung from the smallest up, until a rung is workable; then the remaining seeds of that rung and of the one
-    below it, whose refusal makes it the smallest. Where nothing is workable, the remaining seeds go to the rung with
-    the best validation score that the budget still holds, then to those within chance of it. Test scores decide when
-    to stop, never what to ship.
+    below it, whose refusal makes it the smallest. Where nothing is workable, the remaining seeds go to the rungs within
+    chance of the best validation score, the largest first, else to the best that the budget still holds. Test scores
+    decide when to stop, never what to ship.
 
     Args:
         rungs: From the smallest up.
@@ -120,11 +120,14 @@ class Climber:
             return [r for r in out if self._rest_fits(r)]  # the top of the ladder is the likeliest to need its seeds
         if not done or out:
             return []  # a first seed is still out: wait for it before choosing
+        best = max(self.sign * v for r in done for v in r.valid.values())
+        close = [r for r in done if max(self.sign * v for v in r.valid.values()) >= best - _CLOSE * abs(best)]
+        # Validation rows cannot rank those within chance of each other: the largest is the likeliest to be the best.
+        affordable = [r for r in reversed(close) if self._rest_fits(r)]
+        if affordable:
+            return affordable
         ranked = sorted(done, key=lambda r: -self.sign * max(self.sign * v for v in r.valid.values()))
-        best = max(self.sign * v for v in ranked[0].valid.values())
-        close = [r for r in ranked if max(self.sign * v for v in r.valid.values()) >= best - _CLOSE * abs(best)]
-        affordable = [r for r in ranked if self._rest_fits(r)]
-        return affordable[:1] + [r for r in affordable[1:] if r in close]
+        return [r for r in ranked if self._rest_fits(r)][:1]
 
     def _rest_fits(self, state: RungState) -> bool:
         missing = len([s for s in self.seeds if s not in state.started])
