@@ -78,7 +78,7 @@ CASES = (
     ),
     Case(
         "scan_length",
-        "--target 0.95 --rungs 0.25m --seeds 2 --budget 5m",
+        "--target 0.95 --rungs 0.25m --seeds 2 --budget 4m",
         "No figure of a model this small was verified.",
         "Longer outputs than any seen in training: a transformer of any size trained this way fails, and so does this.",
     ),
@@ -102,7 +102,7 @@ CASES = (
     ),
     Case(
         "cmudict_g2p",
-        "--references-column alternatives --target 0.7 --rungs 0.25m,1m --seeds 2 --budget 10m",
+        "--references-column alternatives --target 0.7 --rungs 0.25m --seeds 2 --budget 8m",
         "No figure on this split was verified.",
         "More time helps here more than anything else: the curve is still rising when the budget ends.",
     ),

@@ -158,6 +158,12 @@ class Block(nn.Module):
         return cast(Tensor, self.o(out.transpose(1, 2).reshape(batch, length, s.num_heads * s.head_dim)))
 
 
+def _earlier(positions: Tensor, span: int, dtype: torch.dtype) -> Tensor:
+    """The mask ``(B, 1, T, S)`` that lets each token see the cached ones up to its own position."""
+    hidden = torch.arange(span, device=positions.device) > positions[..., None]  # (B, T, S)
+    return torch.zeros(hidden.shape, dtype=dtype, device=positions.device).masked_fill_(hidden, -torch.inf)[:, None]
+
+
 class Transformer(nn.Module):
     """A decoder-only language model.
 
@@ -189,13 +195,17 @@ class Transformer(nn.Module):
                     std /= math.sqrt(2 * self.shape.num_layers)
             p.copy_(torch.randn(p.shape, generator=generator) * std)
 
-    def forward(self, ids: Tensor, cache: Cache | None = None, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, cache: Cache | None = None, positions: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Hidden states after the last norm.
 
         Args:
             ids: Token ids, ``(B, T)``.
             cache: Keys and values of earlier tokens; this call's are written into it.
-            positions: Position of each token, ``(B, T)``; only with ``cache``. Rows may stand at different positions.
+            positions: Position of each token, ``(B, T)``; with ``cache`` or ``mask``. Rows may stand at different
+                positions.
+            mask: What each token may look at where that is not simply every earlier one: ``(B, 1, T, T)``, 0 or -inf.
 
         Returns:
             ``(B, T, C)``.
@@ -210,8 +220,7 @@ class Transformer(nn.Module):
             mask = torch.full((length, length), -torch.inf, dtype=x.dtype, device=x.device).triu_(1)
         else:
             cos, sin = cos[positions][:, None], sin[positions][:, None]  # (B, 1, T, D)
-            hidden = torch.arange(span, device=ids.device) > positions[..., None]  # (B, T, S)
-            mask = torch.zeros(hidden.shape, dtype=x.dtype, device=x.device).masked_fill_(hidden, -torch.inf)[:, None]
+            mask = mask if mask is not None else _earlier(positions, span, x.dtype)
         for index, block in enumerate(self.blocks):
             layer = None
             if cache is not None:

@@ -1,0 +1,1 @@
+"""Benchmark suites: the field's own items, prompts and scoring, with intervals and controls."""

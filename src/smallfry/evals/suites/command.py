@@ -1,0 +1,159 @@
+"""`smallfry eval`: load, measure, show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from smallfry.errors import SmallfryError
+from smallfry.evals.suites import sources
+from smallfry.evals.suites.measure import SuiteResult, TaskResult, compare, majority, measure_suite
+from smallfry.evals.suites.models import load_language_model, untrained
+from smallfry.evals.suites.prompts import Task
+from smallfry.evals.suites.scoring import GuessingModel, LanguageModel
+from smallfry.evals.suites.text import bits_per_byte, read_documents
+from smallfry.machine import keep_freed_memory
+
+SUITES = ("core", "blimp", "lambada", "bpb")
+
+
+def run_suite(
+    suite: str, paths: Sequence[Path], data_dir: Path | None, limit: int | None, text: Path | None, controls: bool,
+    console: Console,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure one model, or two on the same items.
+
+    Args:
+        suite: One of `SUITES`.
+        paths: One or two model directories.
+        data_dir: Folder of the suites' data.
+        limit: At most this many questions a task.
+        text: What ``bpb`` reads.
+        controls: Whether to measure the controls.
+        console: Where tables go.
+
+    Returns:
+        What ``--json`` prints.
+
+    Raises:
+        SmallfryError: The suite is unknown, or its data or a model cannot be read.
+    """
+    if suite not in SUITES:
+        raise SmallfryError(f"--suite {suite}: expected one of {', '.join(SUITES)}")
+    keep_freed_memory()
+    if suite == "bpb":
+        return _bits(paths, text, console)
+    tasks, missing = _tasks(suite, sources.data_folder(data_dir))
+    centered = "v1" if suite == "core" else None
+    models = [load_language_model(path) for path in paths]
+    results = [_measured(suite, model, tasks, centered, missing, limit, console) for model in models]
+    if controls:
+        results[0].controls = _controls(suite, models[0], tasks, centered, limit, console)
+    for result in results:
+        console.print(_table(result))
+    plain = results[0].to_dict()
+    if len(results) == 2:
+        plain["other"] = results[1].to_dict()
+        plain["comparison"] = _comparison(results[0], results[1], console)
+    return plain
+
+
+def _measured(
+    suite: str, model: LanguageModel, tasks: Sequence[Task], centered: str | None, missing: Sequence[str],
+    limit: int | None, console: Console,
+) -> SuiteResult:  # fmt: skip
+    with console.status(f"{suite}: {model.name}") as status:
+
+        def watch(task: TaskResult) -> None:
+            status.update(f"{suite}: {model.name}: {task.name} {task.accuracy:.3f}")
+
+        return measure_suite(suite, model, tasks, centered, missing, limit, watch)
+
+
+def _tasks(suite: str, folder: Path) -> tuple[list[Task], list[str]]:
+    if suite == "core":
+        return sources.core_tasks(folder)
+    return (sources.blimp_tasks(folder) if suite == "blimp" else sources.lambada_tasks(folder)), []
+
+
+def _controls(
+    suite: str, model: LanguageModel, tasks: Sequence[Task], centered: str | None, limit: int | None, console: Console
+) -> dict[str, SuiteResult]:
+    with console.status(f"{suite}: controls"):
+        guesses = measure_suite(suite, GuessingModel(model), tasks, centered, limit=limit)
+        fresh = measure_suite(suite, untrained(model), tasks, centered, limit=limit)
+    common = SuiteResult(suite, "majority", [majority(task, limit) for task in tasks], centered)
+    return {"guessing": guesses, "majority": common, "untrained": fresh}
+
+
+def _table(result: SuiteResult) -> Table:
+    over = f" over {len(result.tasks)} tasks" if len(result.tasks) > 1 else ""
+    if result.missing:
+        over += f" of {len(result.tasks) + len(result.missing)} (no data: {', '.join(result.missing)})"
+    lines = [f"{result.suite}{over}: {_score(result, result.centered)}"]
+    if result.centered:
+        lines[0] += f" centred by {result.centered}"
+        lines += [f"centred by {v}: {_score(result, v)}" for v in result.tasks[0].floors if v != result.centered]
+    lines += [f"control {name}: {_score(control, result.centered)}" for name, control in result.controls.items()]
+    table = Table(title=result.model, caption="\n".join(lines), caption_justify="left", title_justify="left")
+    table.add_column("task", no_wrap=True)
+    for name in ("n", "accuracy", "95% interval", "centred", "shots"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for task in result.tasks:
+        low, high = task.interval()
+        n = f"{task.n:,}" + (" of " + f"{task.total:,}, stopped at the floor" if task.stopped else "")
+        centred = f"{task.centered(result.centered or 'v1'):+.3f}" if task.floors else ""
+        cells = (n, f"{task.accuracy:.3f}", f"{low:.3f} to {high:.3f}", centred, f"{task.shots:.1f}")
+        table.add_row(task.name, *cells)
+    return table
+
+
+def _score(result: SuiteResult, version: str | None) -> str:
+    low, high = result.interval(version)
+    return f"{result.score(version):.4f} [{low:.4f}, {high:.4f}]"
+
+
+def _comparison(a: SuiteResult, b: SuiteResult, console: Console) -> list[dict[str, Any]]:
+    found = compare(a, b)
+    table = Table(title=f"{a.model} minus {b.model}, the same items", title_justify="left")
+    table.add_column("task", no_wrap=True)
+    for name in ("n", "difference", "95% interval", "p (Holm)", "shows"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for c in found:
+        shows = "-" if c.detectable is None else f"{c.detectable:.3f}"
+        cells = (f"{c.paired.difference:+.3f}", f"{c.paired.low:+.3f} to {c.paired.high:+.3f}", f"{c.adjusted:.2g}")
+        table.add_row(c.name, f"{c.n:,}", *cells, shows)
+    console.print(table)
+    return [
+        {
+            "name": c.name, "n": c.n, "difference": c.paired.difference, "ci": [c.paired.low, c.paired.high],
+            "p": c.paired.p_value, "p_holm": c.adjusted, "detectable": c.detectable,
+        }
+        for c in found
+    ]  # fmt: skip
+
+
+def _bits(paths: Sequence[Path], text: Path | None, console: Console) -> dict[str, Any]:
+    if text is None:
+        raise SmallfryError("--suite bpb: give the text with --text FILE (UTF-8 text, or .jsonl with a column text)")
+    documents = read_documents(text)
+    rows = []
+    for path in paths:
+        model = load_language_model(path)
+        found = bits_per_byte(model, documents)
+        fresh = bits_per_byte(untrained(model), documents)
+        rows.append({
+            "model": model.name, "score": found.score, "ci": list(found.ci), "documents": found.documents,
+            "bytes": found.n_bytes, "tokens": found.tokens, "controls": {"untrained": fresh.score},
+        })  # fmt: skip
+        low, high = found.ci
+        console.print(
+            f"{model.name}: {found.score:.4f} bits per byte [{low:.4f}, {high:.4f}] on {found.n_bytes:,} bytes; "
+            f"untrained {fresh.score:.4f}",
+            markup=False, highlight=False,
+        )  # fmt: skip
+    return {"suite": "bpb", **rows[0], "tasks": [], **({"other": rows[1]} if len(rows) > 1 else {})}

@@ -1,0 +1,99 @@
+"""Bits per byte of any text: comparable across vocabularies, because bytes are counted, not tokens."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from smallfry.errors import SmallfryError
+from smallfry.evals.statistics import bootstrap_statistic
+from smallfry.evals.suites.scoring import Branch, Group, LanguageModel
+
+_LONGEST = 1024  # tokens of one window, whatever the model could read
+
+
+@dataclass(frozen=True, slots=True)
+class BitsPerByte:
+    """A measurement.
+
+    Args:
+        score: Bits per byte.
+        ci: 95% interval over windows of text.
+        documents: How many there are.
+        n_bytes: Bytes of UTF-8.
+        tokens: Tokens scored.
+    """
+
+    score: float
+    ci: tuple[float, float]
+    documents: int
+    n_bytes: int
+    tokens: int
+
+
+def read_documents(path: Path) -> list[str]:
+    """A text file as one document, or the ``text`` of each line of a ``.jsonl`` file.
+
+    Raises:
+        SmallfryError: It cannot be read, or holds no text.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+        lines = [line for line in content.split("\n") if line.strip()]
+        rows = [json.loads(line)["text"] for line in lines] if path.suffix in (".jsonl", ".ndjson") else [content]
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        raise SmallfryError(f"{path}: expected UTF-8 text, or JSON lines with a column text ({error!r})") from None
+    found = [row for row in rows if isinstance(row, str) and row]
+    if not found:
+        raise SmallfryError(f"{path}: holds no text")
+    return found
+
+
+def windows(ids: Sequence[int], start: Sequence[int], length: int) -> list[Group]:
+    """A document in windows: each token is scored once, after at least half a window of what stands before it.
+
+    Args:
+        ids: The document.
+        start: Tokens before its first.
+        length: Tokens a window holds at most, at least 2 more than ``start`` has.
+    """
+    groups = []
+    half = max(1, (length - len(start)) // 2)
+    at = 0
+    while at < len(ids):
+        before = [*start, *ids[max(0, at - half) : at]]
+        fresh = tuple(ids[at : at + length - len(before)])
+        groups.append(Group(tuple(before), (Branch(fresh),)))
+        at += len(fresh)
+    return groups
+
+
+def bits_per_byte(model: LanguageModel, documents: Sequence[str]) -> BitsPerByte:
+    """Score documents with a model.
+
+    Args:
+        model: Any language model.
+        documents: Texts that are not empty.
+    """
+    length = min(model.context, _LONGEST)
+    sums: list[tuple[float, float]] = []  # nats and bytes of each window
+    tokens = 0
+    for document in documents:
+        ids = model.encode(document)
+        tokens += len(ids)
+        groups = windows(ids, model.start(), length)
+        share = len(document.encode("utf-8", "replace")) / max(1, len(ids))  # bytes a token, spread evenly
+        for group, scored in zip(groups, model.score(groups), strict=True):
+            sums.append((-scored[0].logprob, share * len(group.branches[0].ids)))
+
+    def rate(total: np.ndarray) -> np.ndarray:
+        return np.asarray(total[:, 0] / total[:, 1] / math.log(2))
+
+    table = np.array(sums)
+    whole = float(rate(table.sum(axis=0, keepdims=True))[0])
+    return BitsPerByte(whole, bootstrap_statistic(table, rate), len(documents), round(table[:, 1].sum()), tokens)

@@ -1,0 +1,225 @@
+"""Benchmark suites: the prompts of the field, branches scored as if alone, controls where they must be."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from smallfry.checkpoint import save_model
+from smallfry.cli import main
+from smallfry.errors import SmallfryError
+from smallfry.evals.suites import prompts, sources
+from smallfry.evals.suites.measure import compare, majority, measure_suite, measure_task
+from smallfry.evals.suites.models import HfScorer, load_language_model, untrained
+from smallfry.evals.suites.prompts import Task, ask
+from smallfry.evals.suites.scoring import Branch, Group, GuessingModel, TransformerScorer
+from smallfry.evals.suites.text import bits_per_byte, windows
+from smallfry.model import Transformer
+from smallfry.sizes import Shape
+from smallfry.tokenizer import BOS, Tokenizer
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "evals"
+TOKENIZER = Tokenizer.train([" the small dog saw a big cat and the answer is yes"] * 40, 300)
+
+
+def model(context: int = 512, seed: int = 0) -> TransformerScorer:
+    torch.set_num_threads(1)
+    net = Transformer(Shape(TOKENIZER.vocab_size, 32, 2, 2, 1, 16, 64))
+    net.init_weights(torch.Generator().manual_seed(seed))
+    return TransformerScorer("tiny", net.eval(), TOKENIZER, context)
+
+
+MC = Task("mc", "multiple_choice", tuple({"query": f"Q{i}?", "choices": ["a b", "c"], "gold": i % 2} for i in range(6)),
+          2, "\nAnswer: ", {"v1": 0.5, "v2": 0.5})  # fmt: skip
+SCHEMA = Task(
+    "schema", "schema", ({"context_options": ["the dog", "a cat"], "continuation": "ran off", "gold": 1},) * 3
+)
+LM = Task("lm", "language_modeling", ({"context": "one two ", "continuation": "three"},) * 3, 1)
+
+
+# ---- prompts --------------------------------------------------------------------------------------------------------
+
+
+def test_prompts_are_written_as_the_field_writes_them() -> None:
+    shots = "Q1?\nAnswer: c\n\nQ2?\nAnswer: a b\n\n"
+    asked = prompts.render(MC, MC.rows[0], [MC.rows[1], MC.rows[2]])
+    assert asked == [f"{shots}Q0?\nAnswer: a b", f"{shots}Q0?\nAnswer: c"]
+    assert prompts.render(SCHEMA, SCHEMA.rows[0], []) == ["the dog ran off", "a cat ran off"]
+    asked = prompts.render(LM, LM.rows[0], [LM.rows[1]])
+    assert asked == ["one two three\n\none two", "one two three\n\none two three"]
+
+
+def test_examples_are_seeded_by_the_question_and_never_hold_it() -> None:
+    for index in range(6):
+        drawn = prompts.examples_for(MC, index)
+        assert len(drawn) == 2 and MC.rows[index] not in drawn and drawn == prompts.examples_for(MC, index)
+
+
+def test_whole_examples_are_left_out_where_the_context_is_short() -> None:
+    assert ask(MC, 0, model()).shots == 2
+    whole = len(model().start() + model().encode(prompts.render(MC, MC.rows[0], prompts.examples_for(MC, 0))[0]))
+    short = ask(MC, 0, model(context=whole - 1))
+    assert short.shots == 1 and short.cut == 0
+    tiny = ask(MC, 0, model(context=6))
+    assert tiny.shots == 0 and tiny.cut > 0
+    assert all(len(tiny.group.prefix) + len(b.ids) <= 6 for b in tiny.group.branches)
+
+
+def test_schemas_score_the_common_end_and_choices_what_follows_the_common_beginning() -> None:
+    group = ask(SCHEMA, 0, model()).group
+    for branch in group.branches:
+        assert TOKENIZER.decode(branch.ids[branch.scored_from :]).strip() == "ran off"
+    group = ask(MC, 0, model()).group
+    ends = [TOKENIZER.decode(b.ids[b.scored_from :]).strip() for b in group.branches]
+    assert ends == ["a b", "c"] and group.prefix[0] == BOS
+
+
+# ---- scoring --------------------------------------------------------------------------------------------------------
+
+
+def test_branches_in_one_row_score_as_each_would_alone() -> None:
+    lm = model()
+    rng = np.random.default_rng(0)
+    groups = []
+    for _ in range(20):
+        prefix = (BOS, *rng.integers(10, 290, int(rng.integers(0, 12))).tolist())
+        lengths = rng.integers(1, 7, int(rng.integers(1, 5)))
+        branches = [tuple(rng.integers(10, 290, n).tolist()) for n in lengths]
+        groups.append(Group(prefix, tuple(Branch(b, int(rng.integers(0, len(b)))) for b in branches)))
+    for group, scored in zip(groups, lm.score(groups), strict=True):
+        for branch, found in zip(group.branches, scored, strict=True):
+            ids = [*group.prefix, *branch.ids]
+            with torch.inference_mode():
+                logits = lm.model.logits(lm.model(torch.tensor([ids])))[0]
+            first = len(group.prefix) + branch.scored_from
+            rows, targets = logits[first - 1 : -1], torch.tensor(ids[first:])
+            expected = torch.log_softmax(rows, -1).gather(1, targets[:, None]).sum()
+            assert found.logprob == pytest.approx(float(expected), abs=1e-4)
+            assert found.tokens == len(targets) and found.greedy == bool((rows.argmax(-1) == targets).all())
+
+
+def test_transformers_scores_alike(tmp_path: Path) -> None:
+    lm = model()
+    save_model(tmp_path, lm.model, TOKENIZER, {"name": "tiny"})
+    (tmp_path / "smallfry.json").unlink()
+    other = load_language_model(tmp_path)
+    assert isinstance(other, HfScorer)
+    assert other.encode("the small dog") == lm.encode("the small dog")
+    groups = [Group((BOS, 20, 30), (Branch((40, 50)), Branch((60,)))), Group((BOS,), (Branch((70, 80, 90), 1),))]
+    for mine, theirs in zip(lm.score(groups), other.score(groups), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert a.logprob == pytest.approx(b.logprob, abs=1e-3) and (a.tokens, a.greedy) == (b.tokens, b.greedy)
+    assert untrained(other).score(groups) != other.score(groups)
+
+
+def test_every_token_of_a_text_is_scored_once_and_bits_are_per_byte() -> None:
+    ids = list(range(10, 110))
+    parts = windows(ids, [BOS], 16)
+    assert [t for g in parts for t in g.branches[0].ids] == ids
+    assert all(len(g.prefix) + len(g.branches[0].ids) <= 16 for g in parts)
+    found = bits_per_byte(model(), ["the small dog saw a big cat. " * 30, "another text of cats and dogs"])
+    assert found.documents == 2 and found.ci[0] < found.score < found.ci[1]
+    assert found.n_bytes == len("the small dog saw a big cat. ") * 30 + len("another text of cats and dogs")
+
+
+# ---- results --------------------------------------------------------------------------------------------------------
+
+
+def test_guessing_scores_its_floor_and_a_hopeless_task_is_stopped() -> None:
+    rows = tuple({"query": f"Q{i}", "choices": ["a", "b", "c", "d"], "gold": i % 4} for i in range(2000))
+    guessed = measure_task(GuessingModel(model()), Task("four", "multiple_choice", rows, floors={"v1": 0.25}))
+    low, high = guessed.interval(0.999)
+    assert low < 0.25 < high and abs(guessed.centered("v1")) < 0.05
+    free = tuple({"context": f"c {i}", "continuation": "zzz"} for i in range(2000))
+    hopeless = measure_task(GuessingModel(model()), Task("free", "language_modeling", free, floors={"v1": 0.0}))
+    assert hopeless.stopped and hopeless.n < 2000 and hopeless.accuracy == 0
+
+
+def test_majority_and_comparison() -> None:
+    result = measure_suite("s", model(), [MC, SCHEMA])
+    assert [t.name for t in result.tasks] == ["mc", "schema"]
+    assert majority(MC).accuracy == 0.5 and majority(SCHEMA).accuracy == 1.0
+    same = compare(result, result)
+    assert all(c.paired.difference == 0 and c.adjusted == 1.0 for c in same)
+    low, high = result.interval()
+    assert low < result.score() < high
+
+
+# ---- data and command line ------------------------------------------------------------------------------------------
+
+
+def folder(tmp_path: Path) -> Path:
+    pairs = [
+        {"sentence_good": f"the dog {i} runs", "sentence_bad": f"the dog {i} run", "UID": f"p{i % 2}"} for i in range(8)
+    ]
+    with gzip.open(tmp_path / "blimp.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(p) + "\n" for p in pairs)
+    return tmp_path
+
+
+def test_blimp_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        save_model(tmp_path / name, model(seed=seed).model, TOKENIZER, {"name": name})
+    data = str(folder(tmp_path))
+    args = [
+        "smallfry",
+        "eval",
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+        "--suite",
+        "blimp",
+        "--data-dir",
+        data,
+        "--json",
+    ]
+    monkeypatch.setattr(sys, "argv", args)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["suite"] == "blimp" and len(found["tasks"]) == 2 and set(found["controls"]) == {
+        "guessing", "majority", "untrained",
+    }  # fmt: skip
+    assert found["controls"]["majority"]["score"] == 0.5
+    assert {c["name"] for c in found["comparison"]} == {"p0", "p1"}
+
+
+def test_missing_data_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(sources.VARIABLE, raising=False)
+    with pytest.raises(SmallfryError, match=r"--data-dir or SMALLFRY_DATA"):
+        sources.data_folder(None)
+    with pytest.raises(SmallfryError, match="holds no benchmark data"):
+        sources.data_folder(tmp_path)
+    (tmp_path / "blimp.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(SmallfryError, match="cannot be read"):
+        sources.blimp_tasks(sources.data_folder(tmp_path))
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs the benchmark data beside the checkout")
+def test_core_has_the_field_s_tasks_and_a_guesser_scores_nothing() -> None:
+    tasks, missing = sources.core_tasks(DATA)
+    assert len(tasks) + len(missing) == 22 and "coqa" in missing
+    by_name = {t.name: t for t in tasks}
+    assert by_name["hellaswag"].shots == 10 and len(by_name["hellaswag"].rows) == 10_042
+    assert by_name["commonsense_qa"].floors == pytest.approx({"v1": 0.2, "v2": 0.403})
+    expected = {"v1": 0.0, "v2": 0.0}
+    for task in tasks:  # what uniform guessing must give, from the numbers of choices alone
+        chance = float(np.mean([1 / n for n in task.choices])) if task.type != "language_modeling" else 0.0
+        for version, floor in (task.floors or {}).items():
+            expected[version] += (chance - floor) / (1 - floor) / 22
+    assert expected["v1"] == pytest.approx(-0.001, abs=0.003) and expected["v2"] == pytest.approx(-0.026, abs=0.003)
+
+
+@pytest.mark.skipif(not DATA.exists() or not os.environ.get("CI"), reason="needs the benchmark data, and time")
+def test_blimp_is_sixty_seven_paradigms() -> None:
+    tasks = sources.blimp_tasks(DATA)
+    assert len(tasks) == 67 and all(len(t.rows) == 1000 for t in tasks)
