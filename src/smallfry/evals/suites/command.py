@@ -11,6 +11,7 @@ from rich.table import Table
 
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites import sources
+from smallfry.evals.suites.code import humaneval_rows, measure_humaneval
 from smallfry.evals.suites.measure import SuiteResult, TaskResult, compare, majority, measure_suite
 from smallfry.evals.suites.models import load_language_model, untrained
 from smallfry.evals.suites.prompts import Task
@@ -18,12 +19,12 @@ from smallfry.evals.suites.scoring import GuessingModel, LanguageModel
 from smallfry.evals.suites.text import bits_per_byte, read_documents
 from smallfry.machine import keep_freed_memory
 
-SUITES = ("core", "blimp", "lambada", "bpb")
+SUITES = ("core", "blimp", "lambada", "humaneval", "bpb")
 
 
 def run_suite(
     suite: str, paths: Sequence[Path], data_dir: Path | None, limit: int | None, text: Path | None, controls: bool,
-    console: Console,
+    unsafe_code: bool, console: Console,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure one model, or two on the same items.
 
@@ -34,6 +35,7 @@ def run_suite(
         limit: At most this many questions a task.
         text: What ``bpb`` reads.
         controls: Whether to measure the controls.
+        unsafe_code: Whether model-written programs may run without the sandbox.
         console: Where tables go.
 
     Returns:
@@ -47,6 +49,8 @@ def run_suite(
     keep_freed_memory()
     if suite == "bpb":
         return _bits(paths, text, console)
+    if suite == "humaneval":
+        return _code(paths, data_dir, limit, controls, unsafe_code, console)
     tasks, missing = _tasks(suite, sources.data_folder(data_dir))
     centered = "v1" if suite == "core" else None
     models = [load_language_model(path) for path in paths]
@@ -135,6 +139,27 @@ def _comparison(a: SuiteResult, b: SuiteResult, console: Console) -> list[dict[s
         }
         for c in found
     ]  # fmt: skip
+
+
+def _code(
+    paths: Sequence[Path], data_dir: Path | None, limit: int | None, controls: bool, unsafe: bool, console: Console
+) -> dict[str, Any]:
+    problems = humaneval_rows(sources.data_folder(data_dir))
+    results = []
+    for path in paths:
+        model = load_language_model(path)
+        result = SuiteResult("humaneval", model.name, [measure_humaneval(model, problems, limit, unsafe)])
+        if controls:
+            for control in (GuessingModel(model), untrained(model)):
+                found = measure_humaneval(control, problems, limit, unsafe)
+                result.controls[control.name] = SuiteResult("humaneval", control.name, [found])
+        results.append(result)
+        console.print(_table(result))
+    plain = results[0].to_dict()
+    if len(results) == 2:
+        plain["other"] = results[1].to_dict()
+        plain["comparison"] = _comparison(results[0], results[1], console)
+    return plain
 
 
 def _bits(paths: Sequence[Path], text: Path | None, console: Console) -> dict[str, Any]:

@@ -95,6 +95,20 @@ class HfScorer:
         return [int(found)]
 
     @torch.inference_mode()
+    def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
+        """Greedy continuations, one prompt at a time; a prompt that is too long loses its beginning."""
+        texts = []
+        for prompt in prompts:
+            ids = torch.tensor([[*self.start(), *self.encode(prompt)][-(self.context - max_new) :]])
+            mask = torch.ones_like(ids)
+            pad = self.start()[0]
+            written = self.model.generate(
+                ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new, pad_token_id=pad
+            )
+            texts.append(str(self.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)))
+        return texts
+
+    @torch.inference_mode()
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Every branch as a sequence of its own, those of about the same length together."""
         flat = [(g, b) for g, group in enumerate(groups) for b in range(len(group.branches))]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smallfry.engine.torch_engine import TorchEngine
 from smallfry.model import Transformer
 from smallfry.tokenizer import BOS, Tokenizer
 
@@ -68,6 +69,9 @@ class LanguageModel(Protocol):
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Every branch of every group."""
 
+    def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
+        """What greedy decoding writes after each prompt, in at most ``max_new`` tokens."""
+
 
 @dataclass(slots=True)
 class _Row:
@@ -116,6 +120,13 @@ class TransformerScorer:
     def start(self) -> list[int]:
         """``<|bos|>``."""
         return [BOS]
+
+    def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
+        """Greedy continuations; a prompt that is too long loses its beginning."""
+        room = self.context - max_new
+        ids = [[*self.start(), *self.encode(prompt)[-room + 1 :]] for prompt in prompts]
+        answers = TorchEngine(self.model).generate(ids, [None] * len(ids), max_new)
+        return [self.tokenizer.decode(answer.ids) for answer in answers]
 
     @torch.inference_mode()
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
@@ -206,6 +217,10 @@ class GuessingModel:
             [Scored(-self._draw(g.prefix[-16:], number, b.ids), 1, False) for number, b in enumerate(g.branches)]
             for g in groups
         ]
+
+    def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
+        """Nothing."""
+        return [""] * len(prompts)
 
     def _draw(self, *what: Any) -> float:
         digest = hashlib.blake2b(repr((self._seed, what)).encode(), digest_size=8).digest()
