@@ -34,6 +34,7 @@ HOSTILE = {
     "memory in many processes": "import os\nfor _ in range(3): os.fork()\nx = bytearray(9**9 // 4)\nwhile 1: x[::4096]",
     "a full disk": "f = open('/tmp/x', 'wb')\nwhile True: f.write(b'x' * (1 << 20))",
     "many files": "i = 0\nwhile True:\n    open(f'/tmp/{i}', 'w').write('x' * 5000); i += 1",
+    "filling shared memory": "i = 0\nwhile True:\n    open(f'/dev/shm/{i}', 'wb').write(bytes(1 << 22)); i += 1",
     "reading the passwords": "open('/etc/passwd').read()",
     "reading the home folder": "import os\nos.listdir('/root' if os.path.exists('/root') else '/home')",
     "reading this test": f"open({str(Path(__file__).resolve())!r}).read()",

@@ -160,6 +160,7 @@ def _command(python: Path, folder: Path, limits: Limits) -> list[str]:
     return [
         "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
         "--setenv", "PATH", "/usr/bin:/bin", "--hostname", "sandbox", *binds, "--proc", "/proc", "--dev", "/dev",
+        "--remount-ro", "/dev",
         "--size", str(limits.disk), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp",
         *_alone(python, limits),
     ]  # fmt: skip
