@@ -74,7 +74,9 @@ CASES = (
         "clinc150",
         "--where oos=false --rungs 0.25m,1m --budget 14m",
         "In scope, trained with 100 out-of-scope rows: fastText 89.0, SVM on words 91.0, CNN 91.2, BERT 96.9.",
-        "Again data-limited; the model and the SVM err on different rows, so together they are better than either.",
+        "A model of two megabytes is significantly better than a linear SVM of twenty, cut to equal bytes the SVM "
+        "is two points behind; the two err on different rows, so together they are better than either, and "
+        "pretrained BERT is ahead of all.",
     ),
     Case(
         "scan_length",
@@ -97,14 +99,17 @@ CASES = (
     Case(
         "text2sql_atis",
         "--target 0.5 --rungs 1m --form units --vocab 512 --seeds 2 --budget 8m",
-        "No small-model figure for this form of the data (variables filled in) was found.",
-        "Exact match of whole queries is strict; nearest neighbour shows how repetitive the questions are.",
+        "Whole queries, question split: sequence to sequence with copying 51 (Finegan-Dollak et al. 2018, as "
+        "listed by NLP-progress; variables were anonymised there and are filled in here).",
+        "Exact match of whole queries is strict: a query that is right in another order counts as wrong.",
     ),
     Case(
         "cmudict_g2p",
         "--references-column alternatives --target 0.7 --rungs 0.25m --seeds 2 --budget 8m",
-        "No figure on this split was verified.",
-        "More time helps here more than anything else: the curve is still rising when the budget ends.",
+        "Word error without stress marks on another split: Phonetisaurus 33.9, transformer of 2 layers and width "
+        "256 about 31 (g2p-seq2seq's README), which is 66 and 69 per cent right.",
+        "Stress marks count here, and any listed pronunciation is accepted; the curve is still rising when the "
+        "tokens are spent.",
     ),
     Case(
         "e2e_nlg",
