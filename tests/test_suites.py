@@ -16,12 +16,16 @@ from smallfry.checkpoint import save_model
 from smallfry.cli import main
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites import prompts, sources
+from smallfry.evals.suites.jobs import evaluate
 from smallfry.evals.suites.measure import compare, majority, measure_suite, measure_task
 from smallfry.evals.suites.models import HfScorer, load_language_model, untrained
 from smallfry.evals.suites.prompts import Task, ask
 from smallfry.evals.suites.scoring import Branch, Group, GuessingModel, TransformerScorer
 from smallfry.evals.suites.text import bits_per_byte, windows
+from smallfry.forms import build_form
+from smallfry.job import Job
 from smallfry.model import Transformer
+from smallfry.predictor import ModelPredictor
 from smallfry.sizes import Shape
 from smallfry.tokenizer import BOS, Tokenizer
 
@@ -223,3 +227,30 @@ def test_core_has_the_field_s_tasks_and_a_guesser_scores_nothing() -> None:
 def test_blimp_is_sixty_seven_paradigms() -> None:
     tasks = sources.blimp_tasks(DATA)
     assert len(tasks) == 67 and all(len(t.rows) == 1000 for t in tasks)
+
+
+def test_a_job_is_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"input": f"the {c} thing {i % 9}", "output": c} for i in range(120) for c in ("red", "blue", "green")]
+    path = tmp_path / "colours.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    job = Job.load(path)
+    form = build_form(job, "units", 300, True, None)
+    for name, seed in (("a", 1), ("b", 2)):
+        net = Transformer(Shape(form.tokenizer.vocab_size, 32, 2, 2, 1, 16, 64))
+        net.init_weights(torch.Generator().manual_seed(seed))
+        ModelPredictor(name, net.eval(), form, 4).save(tmp_path / name, {})
+    models = [str(tmp_path / name) for name in ("a", "b")]
+    monkeypatch.setattr(sys, "argv", ["smallfry", "eval", *models, "--suite", str(path), "--limit", "40", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["suite"] == "colours" and found["n"] == 40
+    assert {"macro_f1", "ece", "accuracy_at_0.5"} <= set(found["metrics"])
+    assert {c["name"] for c in found["controls"]} == {"untrained", "majority"}
+    low, high = found["comparison"]["ci"]
+    assert low <= found["score"] - found["other"]["score"] <= high
+    save_model(tmp_path / "plain", model().model, TOKENIZER, {"name": "plain"})
+    (tmp_path / "plain" / "smallfry.json").unlink()
+    with pytest.raises(SmallfryError, match="answers no job"):
+        evaluate(job, [tmp_path / "plain"], None, False)

@@ -233,20 +233,23 @@ def run(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model directory: smallfry's or Hugging Face's")],
     other: Annotated[Path | None, typer.Argument(help="A second one, to compare on the same items")] = None,
-    suite: Annotated[str, typer.Option(help="core, blimp, lambada, humaneval or bpb")] = "blimp",
+    suite: Annotated[str, typer.Option(help="core, blimp, lambada, humaneval, bpb, or a job")] = "blimp",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions a task at most")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the suites' data; else $SMALLFRY_DATA")] = None,
     text: Annotated[Path | None, typer.Option(help="For bpb: a text file, or .jsonl with a column text")] = None,
     controls: Annotated[bool, typer.Option(help="Measure the candidates that know nothing too")] = True,
     unsafe_code: Annotated[bool, typer.Option("--unsafe-code", help="Run model-written code unprotected")] = False,
-    as_json: Json = False,
-) -> None:
-    """Benchmark suites with the field's own items and scoring, with intervals and controls."""
-    from smallfry.evals.suites.command import run_suite
+    where: Where = None, seed: Seed = 0, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Benchmark suites with the field's own items and scoring, or a job, with intervals and controls."""
+    from smallfry.evals.suites.command import SUITES, run_job, run_suite
 
-    found = run_suite(
-        suite, [model, *([other] if other else [])], data_dir, limit, text, controls, unsafe_code, console
-    )
+    models = [model, *([other] if other else [])]
+    if suite in SUITES:
+        found = run_suite(suite, models, data_dir, limit, text, controls, unsafe_code, console)
+    else:
+        job = _load(suite, "input", "output", None, None, None, where, seed)
+        found = run_job(job, models, limit, controls, console)
     if as_json:
         _print_json(found)
 

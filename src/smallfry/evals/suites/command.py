@@ -10,13 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites import sources
+from smallfry.evals.metrics import METRICS
+from smallfry.evals.suites import jobs, sources
 from smallfry.evals.suites.code import humaneval_rows, measure_humaneval
 from smallfry.evals.suites.measure import SuiteResult, TaskResult, compare, majority, measure_suite
 from smallfry.evals.suites.models import load_language_model, untrained
 from smallfry.evals.suites.prompts import Task
 from smallfry.evals.suites.scoring import GuessingModel, LanguageModel
 from smallfry.evals.suites.text import bits_per_byte, read_documents
+from smallfry.job import Job
 from smallfry.machine import keep_freed_memory
 
 SUITES = ("core", "blimp", "lambada", "humaneval", "bpb")
@@ -42,10 +44,8 @@ def run_suite(
         What ``--json`` prints.
 
     Raises:
-        SmallfryError: The suite is unknown, or its data or a model cannot be read.
+        SmallfryError: Its data or a model cannot be read.
     """
-    if suite not in SUITES:
-        raise SmallfryError(f"--suite {suite}: expected one of {', '.join(SUITES)}")
     keep_freed_memory()
     if suite == "bpb":
         return _bits(paths, text, console)
@@ -139,6 +139,38 @@ def _comparison(a: SuiteResult, b: SuiteResult, console: Console) -> list[dict[s
         }
         for c in found
     ]  # fmt: skip
+
+
+def run_job(job: Job, paths: Sequence[Path], limit: int | None, controls: bool, console: Console) -> dict[str, Any]:
+    """Measure one model, or two on the same rows, on a job.
+
+    Args:
+        job: The job; its test rows are asked.
+        paths: One or two model directories that `smallfry assess` made.
+        limit: At most this many test rows.
+        controls: Whether to measure the controls.
+        console: Where the table goes.
+
+    Returns:
+        What ``--json`` prints.
+    """
+    keep_freed_memory()
+    found = jobs.evaluate(job, paths, limit, controls)
+    table = Table(title=f"{job.name}: {METRICS[job.metric].title}", title_justify="left")
+    table.add_column("candidate")
+    for name in ("score", "95% interval", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in (found, *([found["other"]] if "other" in found else []), *found["controls"]):
+        low, high = row["ci"]
+        table.add_row(str(row["name"]), f"{row['score']:.3f}", f"{low:.3f} to {high:.3f}", f"{row['n']:,}")
+    console.print(table)
+    for name, value in sorted(found["metrics"].items()):
+        console.print(f"{name} {value:.3f}", style="dim", highlight=False)
+    if "comparison" in found:
+        c = found["comparison"]
+        low, high = c["ci"]
+        console.print(f"first minus second: {c['difference']:+.3f} [{low:+.3f}, {high:+.3f}], p {c['p']:.2g}")
+    return found
 
 
 def _code(

@@ -1,0 +1,112 @@
+"""A job as a suite: its own metric with interval, calibration and abstention, beside candidates that know nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smallfry.candidates import Predictor
+from smallfry.errors import SmallfryError
+from smallfry.evals.metrics import METRICS, Scores, corpus_statistic, score_likelihood, score_predictions
+from smallfry.evals.paired import Paired, mcnemar, paired_statistic
+from smallfry.job import Job
+from smallfry.model import Transformer
+from smallfry.predictor import ModelPredictor
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """One candidate on a job's test rows."""
+
+    name: str
+    scores: Scores
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "name": self.name, "score": self.scores.score, "ci": list(self.scores.interval()), "n": self.scores.n,
+            "metrics": dict(self.scores.extra),
+        }  # fmt: skip
+
+
+def load_predictor(path: Path) -> ModelPredictor:
+    """A model that was trained for a job.
+
+    Raises:
+        SmallfryError: It is no such model.
+    """
+    directory = path / "best" if (path / "best" / "smallfry.json").exists() else path
+    if not (directory / "smallfry.json").exists():
+        raise SmallfryError(f"{path}: answers no job; give a model that `smallfry assess` made, or one of the suites")
+    return ModelPredictor.load(directory)
+
+
+def measure(job: Job, predictor: Predictor, name: str) -> JobResult:
+    """Ask a candidate the test rows."""
+    rows = job.test
+    inputs = [row.input for row in rows]
+    if job.metric == "bits_per_byte":
+        scores = predictor.score(inputs, [[row.output] for row in rows])
+        return JobResult(name, score_likelihood(job, [s[0] for s in scores], "test"))
+    return JobResult(name, score_predictions(job, predictor.predict(inputs), "test"))
+
+
+def controls(job: Job, like: ModelPredictor) -> list[JobResult]:
+    """What knowing nothing scores.
+
+    A model of the same shape that was never trained, and where there are answers, the most frequent one.
+    """
+    fresh = Transformer(like.model.shape)
+    fresh.init_weights(torch.Generator().manual_seed(0))
+    fresh = fresh.to(like.model.embed.weight.dtype).eval()
+    found = [measure(job, ModelPredictor("untrained", fresh, like.form, like.max_new), "untrained")]
+    if job.metric != "bits_per_byte":
+        from smallfry.baselines.simple import Majority
+
+        found.append(measure(job, Majority(job.train), "majority"))
+    return found
+
+
+def limited(job: Job, limit: int | None) -> Job:
+    """The job with at most ``limit`` test rows, spread evenly."""
+    if limit is None or limit >= len(job.test):
+        return job
+    step = len(job.test) / limit
+    return replace(job, test=tuple(job.test[int(i * step)] for i in range(limit)))
+
+
+def difference(a: JobResult, b: JobResult) -> Paired:
+    """Two candidates on the same rows."""
+    if METRICS[a.scores.metric].proportion:
+        return mcnemar(a.scores.per_item > 0.5, b.scores.per_item > 0.5)
+    return paired_statistic([a.scores.sums], b.scores.sums, corpus_statistic(a.scores.metric))
+
+
+def evaluate(job: Job, paths: Sequence[Path], limit: int | None, with_controls: bool) -> dict[str, Any]:
+    """Measure one model or two on a job.
+
+    Args:
+        job: The job.
+        paths: Model directories.
+        limit: At most this many test rows.
+        with_controls: Whether to measure the controls.
+
+    Returns:
+        Plain data: the first model's score, ``controls``, and ``comparison`` where there are two.
+    """
+    part = limited(job, limit)
+    predictors = [load_predictor(path) for path in paths]
+    results = [measure(part, p, str(path)) for p, path in zip(predictors, paths, strict=True)]
+    plain = {"suite": job.name, "metric": job.metric, **results[0].to_dict(), "tasks": []}
+    plain["controls"] = [c.to_dict() for c in controls(part, predictors[0])] if with_controls else []
+    if len(results) == 2:
+        paired = difference(results[0], results[1])
+        plain["other"] = results[1].to_dict()
+        plain["comparison"] = {
+            "difference": paired.difference, "ci": [paired.low, paired.high], "p": paired.p_value,
+        }  # fmt: skip
+    return plain
