@@ -240,12 +240,12 @@ def test_a_job_is_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         net.init_weights(torch.Generator().manual_seed(seed))
         ModelPredictor(name, net.eval(), form, 4).save(tmp_path / name, {})
     models = [str(tmp_path / name) for name in ("a", "b")]
-    monkeypatch.setattr(sys, "argv", ["smallfry", "eval", *models, "--suite", str(path), "--limit", "40", "--json"])
+    monkeypatch.setattr(sys, "argv", ["smallfry", "eval", *models, "--suite", str(path), "--limit", "20", "--json"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["suite"] == "colours" and found["n"] == 40
+    assert found["suite"] == "colours" and found["n"] == 20
     assert {"macro_f1", "ece", "accuracy_at_0.5"} <= set(found["metrics"])
     assert {c["name"] for c in found["controls"]} == {"untrained", "majority"}
     low, high = found["comparison"]["ci"]
