@@ -233,7 +233,7 @@ def run(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model directory: smallfry's or Hugging Face's")],
     other: Annotated[Path | None, typer.Argument(help="A second one, to compare on the same items")] = None,
-    suite: Annotated[str, typer.Option(help="core, blimp, lambada, humaneval, bpb, or a job")] = "blimp",
+    suite: Annotated[str, typer.Option(help="core, chatcore, blimp, lambada, humaneval, bpb, or a job")] = "blimp",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions a task at most")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the suites' data; else $SMALLFRY_DATA")] = None,
     text: Annotated[Path | None, typer.Option(help="For bpb: a text file, or .jsonl with a column text")] = None,

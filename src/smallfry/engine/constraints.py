@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,6 +101,34 @@ class InlineConstraint:
             if self.schedule[self.at] < 0:
                 self.tag = token
             self.at += 1
+
+
+class ToolConstraint:
+    """Anything may be written, and a tool writes on where it has something to say.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        tool: From the text written so far to what must come next, or None.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, tool: Callable[[str], str | None]) -> None:
+        self._tokenizer, self._tool = tokenizer, tool
+        self._written: list[int] = []
+        self._forced: list[int] = []
+
+    def allowed(self) -> np.ndarray | None:
+        """The tool's next token, or anything."""
+        return np.array(self._forced[:1]) if self._forced else None
+
+    def advance(self, token: int) -> None:
+        """Note a token; after the model's own, ask the tool."""
+        self._written.append(token)
+        if self._forced:
+            self._forced.pop(0)
+            return
+        said = self._tool(self._tokenizer.decode(self._written))
+        if said:
+            self._forced = self._tokenizer.encode(said)
 
 
 class JsonConstraint:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.measure import TaskResult
@@ -49,6 +50,13 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
+def run_all(programs: Sequence[str], unsafe: bool) -> NDArray[np.bool_]:
+    """Run programs, one a core at a time; which of them came to their end, ``(n,)``."""
+    with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:  # each runs in a process of its own
+        ended = list(pool.map(lambda source: sandbox.run(source, unsafe=unsafe), programs))
+    return np.array([run.passed for run in ended], dtype=bool)
+
+
 def measure_humaneval(
     model: LanguageModel, problems: Sequence[Mapping[str, Any]], limit: int | None = None, unsafe: bool = False
 ) -> TaskResult:
@@ -67,8 +75,5 @@ def measure_humaneval(
         sandbox.require()
     asked = problems[:limit] if limit else problems
     texts = model.generate([str(p["prompt"]) for p in asked], MAX_NEW)
-    programs = [program(p, text) for p, text in zip(asked, texts, strict=True)]
-    with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:  # the programs run in processes of their own
-        ended = list(pool.map(lambda source: sandbox.run(source, unsafe=unsafe), programs))
-    right = np.array([run.passed for run in ended], dtype=bool)
+    right = run_all([program(p, text) for p, text in zip(asked, texts, strict=True)], unsafe)
     return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(("v1", "v2"), 0.0))

@@ -12,6 +12,7 @@ from rich.table import Table
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS
 from smallfry.evals.suites import jobs, sources
+from smallfry.evals.suites.chat import measure_chatcore
 from smallfry.evals.suites.code import humaneval_rows, measure_humaneval
 from smallfry.evals.suites.measure import SuiteResult, TaskResult, compare, majority, measure_suite
 from smallfry.evals.suites.models import load_language_model, untrained
@@ -21,7 +22,7 @@ from smallfry.evals.suites.text import bits_per_byte, read_documents
 from smallfry.job import Job
 from smallfry.machine import keep_freed_memory
 
-SUITES = ("core", "blimp", "lambada", "humaneval", "bpb")
+SUITES = ("core", "chatcore", "blimp", "lambada", "humaneval", "bpb")
 
 
 def run_suite(
@@ -49,8 +50,8 @@ def run_suite(
     keep_freed_memory()
     if suite == "bpb":
         return _bits(paths, text, console)
-    if suite == "humaneval":
-        return _code(paths, data_dir, limit, controls, unsafe_code, console)
+    if suite in ("chatcore", "humaneval"):
+        return _code(suite, paths, data_dir, limit, controls, unsafe_code, console)
     tasks, missing = _tasks(suite, sources.data_folder(data_dir))
     centered = "v1" if suite == "core" else None
     models = [load_language_model(path) for path in paths]
@@ -107,7 +108,7 @@ def _table(result: SuiteResult) -> Table:
     table.add_column("task", no_wrap=True)
     for name in ("n", "accuracy", "95% interval", "centred", "shots"):
         table.add_column(name, justify="right", no_wrap=True)
-    for task in result.tasks:
+    for task in (*result.tasks, *result.beside):
         low, high = task.interval()
         n = f"{task.n:,}" + (" of " + f"{task.total:,}, stopped at the floor" if task.stopped else "")
         centred = f"{task.centered(result.centered or 'v1'):+.3f}" if task.floors else ""
@@ -174,17 +175,25 @@ def run_job(job: Job, paths: Sequence[Path], limit: int | None, controls: bool, 
 
 
 def _code(
-    paths: Sequence[Path], data_dir: Path | None, limit: int | None, controls: bool, unsafe: bool, console: Console
-) -> dict[str, Any]:
-    problems = humaneval_rows(sources.data_folder(data_dir))
-    results = []
+    suite: str, paths: Sequence[Path], data_dir: Path | None, limit: int | None, controls: bool, unsafe: bool,
+    console: Console,
+) -> dict[str, Any]:  # fmt: skip
+    """The suites in which programs are run: HumanEval alone, or among the five of ChatCORE."""
+    folder = sources.data_folder(data_dir)
+
+    def measured(model: LanguageModel) -> SuiteResult:
+        with console.status(f"{suite}: {model.name}"):
+            if suite == "chatcore":
+                return measure_chatcore(model, folder, limit, unsafe)
+            return SuiteResult(suite, model.name, [measure_humaneval(model, humaneval_rows(folder), limit, unsafe)])
+
+    results: list[SuiteResult] = []
     for path in paths:
         model = load_language_model(path)
-        result = SuiteResult("humaneval", model.name, [measure_humaneval(model, problems, limit, unsafe)])
-        if controls:
-            for control in (GuessingModel(model), untrained(model)):
-                found = measure_humaneval(control, problems, limit, unsafe)
-                result.controls[control.name] = SuiteResult("humaneval", control.name, [found])
+        result = measured(model)
+        if controls and not results:
+            known = [GuessingModel(model), untrained(model)]
+            result.controls = {control.name: measured(control) for control in known}
         results.append(result)
         console.print(_table(result))
     plain = results[0].to_dict()

@@ -85,6 +85,7 @@ class SuiteResult:
         centered: The version of baselines that the score is centred by; None for the plain mean of accuracies.
         missing: Tasks of the suite that have no data here.
         controls: The same suite asked of candidates that know nothing, by name.
+        beside: Further tasks that are shown and do not count.
     """
 
     suite: str
@@ -93,6 +94,7 @@ class SuiteResult:
     centered: str | None = None
     missing: list[str] = field(default_factory=list)
     controls: dict[str, SuiteResult] = field(default_factory=dict)
+    beside: list[TaskResult] = field(default_factory=list)
 
     def score(self, version: str | None = None) -> float:
         """Mean over tasks, centred by ``version`` or by the suite's own."""
@@ -114,7 +116,8 @@ class SuiteResult:
         }
         return {
             "suite": self.suite, "model": self.model, "score": self.score(), "ci": list(self.interval()),
-            "versions": versions, "missing": self.missing, "tasks": [t.to_dict() for t in self.tasks],
+            "versions": versions, "missing": self.missing,
+            "tasks": [t.to_dict() for t in self.tasks], "beside": [t.to_dict() for t in self.beside],
             "controls": {name: control.to_dict() for name, control in self.controls.items()},
         }  # fmt: skip
 

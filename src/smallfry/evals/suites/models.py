@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from smallfry.checkpoint import load_model
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites.scoring import Group, LanguageModel, Scored, TransformerScorer
+from smallfry.evals.suites.scoring import Group, LanguageModel, Scored, Tool, TransformerScorer
 from smallfry.files import read_json
 from smallfry.model import Transformer
 from smallfry.tokenizer import Tokenizer
@@ -70,14 +71,17 @@ class HfScorer:
         except (OSError, ValueError, KeyError) as error:
             raise SmallfryError(f"{path}: transformers cannot load it ({str(error).splitlines()[0]})") from None
         self.model.train(False)
-        self.name = str(path)
+        self.name, self.lead = str(path), ""
+        # transformers renamed the argument: take the one that this version does not warn of.
+        self._cache = "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
         self.context = int(getattr(self.model.config, "max_position_embeddings", 2048))
 
     def untrained(self) -> HfScorer:
         """The same architecture with fresh weights."""
         other = object.__new__(HfScorer)
         torch.manual_seed(0)
-        other.tokenizer, other.name, other.context = self.tokenizer, "untrained", self.context
+        other._cache = self._cache
+        other.tokenizer, other.name, other.context, other.lead = self.tokenizer, "untrained", self.context, self.lead
         other.model = type(self.model)(self.model.config)
         other.model.train(False)
         return other
@@ -94,19 +98,37 @@ class HfScorer:
             raise SmallfryError(f"{self.name}: the tokenizer has neither a bos nor an eos token to start texts with")
         return [int(found)]
 
-    @torch.inference_mode()
     def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
         """Greedy continuations, one prompt at a time; a prompt that is too long loses its beginning."""
-        texts = []
-        for prompt in prompts:
-            ids = torch.tensor([[*self.start(), *self.encode(prompt)][-(self.context - max_new) :]])
-            mask = torch.ones_like(ids)
-            pad = self.start()[0]
-            written = self.model.generate(
-                ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new, pad_token_id=pad
-            )
-            texts.append(str(self.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)))
-        return texts
+        return self.generate_ids([[*self.start(), *self.encode(p)] for p in prompts], max_new, None)
+
+    def chat(self, text: str) -> list[int]:
+        """By the tokenizer's chat template, or the text and a line break where it has none."""
+        if getattr(self.tokenizer, "chat_template", None):
+            turns = [{"role": "user", "content": text}]
+            return list(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+        return [*self.start(), *self.encode(text + "\n")]
+
+    @torch.inference_mode()
+    def generate_ids(self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None) -> list[str]:
+        """Greedy continuations of token ids; what a tool writes is added and the model goes on from there."""
+        return [self._write(list(ids[-(self.context - max_new) :]), max_new, tool) for ids in prompts]
+
+    def _write(self, ids: list[int], max_new: int, tool: Tool | None) -> str:
+        written: list[int] = []
+        end = self.tokenizer.eos_token_id
+        cache, fresh = None, ids
+        while len(written) < max_new:
+            out = self.model(torch.tensor([fresh]), use_cache=True, **{self._cache: cache})
+            cache, token = out.past_key_values, int(out.logits[0, -1].argmax())
+            if token == end:
+                break
+            written.append(token)
+            said = tool(self.tokenizer.decode(written)) if tool else None
+            added = self.encode(said) if said else []
+            written += added
+            fresh = [token, *added]
+        return str(self.tokenizer.decode(written, skip_special_tokens=True)).strip()
 
     @torch.inference_mode()
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:

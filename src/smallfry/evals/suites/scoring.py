@@ -7,7 +7,7 @@ With ten examples before a question and four short answers after it that saves t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smallfry.engine.constraints import ToolConstraint
 from smallfry.engine.torch_engine import TorchEngine
 from smallfry.model import Transformer
-from smallfry.tokenizer import BOS, Tokenizer
+from smallfry.tokenizer import ASSISTANT, BOS, USER, Tokenizer
 
 _BATCH_TOKENS = 8192
 _BATCH_SCORES = 32_000_000  # attention scores of one head in a batch: rows x length^2
@@ -54,11 +55,15 @@ class Scored:
     greedy: bool
 
 
+Tool = Callable[[str], str | None]  # from the text so far to what is to be written next, or None
+
+
 class LanguageModel(Protocol):
     """Anything that gives log-probabilities."""
 
     name: str
     context: int  # most tokens it can read
+    lead: str  # what its chat template puts before an answer
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without a beginning-of-sequence token."""
@@ -69,8 +74,14 @@ class LanguageModel(Protocol):
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Every branch of every group."""
 
+    def chat(self, text: str) -> list[int]:
+        """Token ids of a conversation in which the user said ``text`` and it is the model's turn."""
+
     def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
         """What greedy decoding writes after each prompt, in at most ``max_new`` tokens."""
+
+    def generate_ids(self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None) -> list[str]:
+        """The same after token ids; a tool is shown what was written so far and may write on."""
 
 
 @dataclass(slots=True)
@@ -111,7 +122,7 @@ class TransformerScorer:
     """
 
     def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, context: int = 2048) -> None:
-        self.name, self.model, self.tokenizer, self.context = name, model, tokenizer, context
+        self.name, self.model, self.tokenizer, self.context, self.lead = name, model, tokenizer, context, " "
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
@@ -125,8 +136,18 @@ class TransformerScorer:
         """Greedy continuations; a prompt that is too long loses its beginning."""
         room = self.context - max_new
         ids = [[*self.start(), *self.encode(prompt)[-room + 1 :]] for prompt in prompts]
-        answers = TorchEngine(self.model).generate(ids, [None] * len(ids), max_new)
-        return [self.tokenizer.decode(answer.ids) for answer in answers]
+        return self.generate_ids(ids, max_new, None)
+
+    def chat(self, text: str) -> list[int]:
+        """``<|user|> text<|assistant|>``."""
+        return [USER, *self.tokenizer.encode(" " + text), ASSISTANT]
+
+    def generate_ids(self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None) -> list[str]:
+        """Greedy continuations of token ids; what a tool writes is forced on the model."""
+        kept = [list(ids[-(self.context - max_new) :]) for ids in prompts]
+        watching = [ToolConstraint(self.tokenizer, tool) if tool else None for _ in kept]
+        answers = TorchEngine(self.model).generate(kept, watching, max_new)
+        return [self.tokenizer.decode(answer.ids).strip() for answer in answers]
 
     @torch.inference_mode()
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
@@ -201,7 +222,7 @@ class GuessingModel:
     """
 
     def __init__(self, like: LanguageModel, seed: int = 0) -> None:
-        self.name, self.context, self._like, self._seed = "guessing", like.context, like, seed
+        self.name, self.context, self.lead, self._like, self._seed = "guessing", like.context, like.lead, like, seed
 
     def encode(self, text: str) -> list[int]:
         """As the model it stands beside."""
@@ -218,7 +239,15 @@ class GuessingModel:
             for g in groups
         ]
 
+    def chat(self, text: str) -> list[int]:
+        """As the model it stands beside."""
+        return self._like.chat(text)
+
     def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
+        """Nothing."""
+        return [""] * len(prompts)
+
+    def generate_ids(self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None) -> list[str]:
         """Nothing."""
         return [""] * len(prompts)
 

@@ -1,0 +1,209 @@
+"""ChatCORE: what a chat model answers to ARC, MMLU, GSM8K and HumanEval, as nanochat asks.
+
+Choices are letters, and the likeliest letter counts. Word problems are answered in steps; where the model writes
+``<<12/60=`` a calculator may finish it, as in the data set's own solutions (Cobbe et al. 2021). Programs run in the
+sandbox. The score is the mean over the five of ``(accuracy - floor) / (1 - floor)``, with floors of a quarter for the
+choices and nothing for the rest.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smallfry.evals.suites import sandbox
+from smallfry.evals.suites.code import humaneval_rows, run_all
+from smallfry.evals.suites.measure import SuiteResult, TaskResult
+from smallfry.evals.suites.scoring import Branch, Group, LanguageModel
+from smallfry.evals.suites.sources import BASELINES, read_rows
+
+LETTERS = "ABCDEFGHIJ"
+MAX_NEW = 512
+_ANSWER = re.compile(r"#### (-?[0-9.,]+)")
+_CALL = re.compile(r"<<([^<>=]{1,60})=$")
+_BLOCK = re.compile(r"```(?:python)?\s*\n(.*?)\n```", re.DOTALL)
+_OPERATORS: dict[type, Callable[[float, float], float]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
+_LARGEST = 1e15
+
+
+# ---- choices --------------------------------------------------------------------------------------------------------
+
+
+def arc_rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The test questions of ``arc_easy`` or ``arc_challenge``."""
+    rows = [r for r in read_rows(folder / "arc_openbookqa_train_test.jsonl.gz") if r["task"] == name]
+    return [{**r, "query": str(r["query"]).removeprefix("Question: ")} for r in rows if r["split"] == "test"]
+
+
+def mmlu_rows(folder: Path) -> list[dict[str, Any]]:
+    """The test questions of all 57 subjects."""
+    rows = [r for r in read_rows(folder / "mmlu.jsonl.gz") if r["split"] == "test"]
+    return [{"query": r["question"], "choices": r["choices"], "gold": r["answer"]} for r in rows]
+
+
+def letters_prompt(query: str, choices: Sequence[str], lead: str = "") -> str:
+    """A question with lettered choices, the letter after the choice: small models bind it better so.
+
+    Args:
+        query: The question.
+        choices: Up to ten.
+        lead: What stands before a letter where the model answers with it, so that it is the same token here.
+    """
+    lines = "".join(f"- {choice}={lead}{letter}\n" for letter, choice in zip(LETTERS, choices, strict=False))
+    return f"Multiple Choice question: {query}\n{lines}\nRespond only with the letter of the correct answer."
+
+
+def measure_letters(
+    model: LanguageModel, name: str, rows: Sequence[Mapping[str, Any]], limit: int | None = None
+) -> TaskResult:
+    """Ask lettered questions; the answer is the letter with the highest log-probability."""
+    asked = _order(rows)[:limit] if limit else rows
+    groups = []
+    cut = 0
+    for row in asked:
+        prefix = model.chat(letters_prompt(row["query"], row["choices"], model.lead))
+        answers = [tuple(model.encode(model.lead + letter)) for letter in LETTERS[: len(row["choices"])]]
+        room = model.context - max(map(len, answers))
+        cut += len(prefix) > room
+        groups.append(Group(tuple(prefix[-room:]), tuple(map(Branch, answers))))
+    scored = model.score(groups)
+    best = [max(range(len(s)), key=lambda i, s=s: s[i].logprob) for s in scored]  # type: ignore[misc]
+    right = np.array([choice == int(row["gold"]) for choice, row in zip(best, asked, strict=True)], dtype=bool)
+    return TaskResult(name, len(asked), len(rows), right, dict.fromkeys(BASELINES, 0.25), cut=cut)
+
+
+def _order(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A seeded order, so that the first few are a sample and not one subject."""
+    order = list(rows)
+    random.Random(42).shuffle(order)
+    return order
+
+
+# ---- word problems --------------------------------------------------------------------------------------------------
+
+
+def gsm8k_rows(folder: Path) -> list[dict[str, Any]]:
+    """The 1,319 test problems."""
+    return [r for r in read_rows(folder / "gsm8k.jsonl.gz") if r["split"] == "test"]
+
+
+def final_answer(text: str) -> str | None:
+    """The number after ``####``, without thousands separators; None where there is none."""
+    found = _ANSWER.search(text)
+    return found[1].replace(",", "").rstrip(".") if found else None
+
+
+def calculate(expression: str) -> str | None:
+    """The value of an arithmetic expression as the data set writes it, or None where it is none.
+
+    Numbers, ``+ - * /``, parentheses and signs; nothing else is looked at, nothing is executed.
+    """
+    try:
+        value = _value(ast.parse(expression.replace(",", "").replace("$", "").strip(), mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, OverflowError, RecursionError, MemoryError):
+        return None
+    return f"{value:.10g}" if abs(value) < _LARGEST else None
+
+
+def _value(node: ast.expr) -> float:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return float(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        value = _value(node.operand)
+        return -value if isinstance(node.op, ast.USub) else value
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+    raise ValueError("not arithmetic")
+
+
+def calculator(text: str) -> str | None:
+    """What the calculator writes after a text: the value and ``>>`` where it ends in ``<<expression=``."""
+    call = _CALL.search(text[-64:])
+    value = calculate(call[1]) if call else None
+    return None if value is None else f"{value}>>"
+
+
+def measure_gsm8k(
+    model: LanguageModel, rows: Sequence[Mapping[str, Any]], limit: int | None = None, tool: bool = True
+) -> TaskResult:
+    """Answer word problems greedily.
+
+    Args:
+        model: Whom to ask.
+        rows: `gsm8k_rows`.
+        limit: At most this many.
+        tool: Whether the calculator finishes what the model asks of it.
+    """
+    asked = _order(rows)[:limit] if limit else rows
+    prompts = [model.chat(str(row["question"])) for row in asked]
+    texts = model.generate_ids(prompts, MAX_NEW, calculator if tool else None)
+    right = np.array(
+        [final_answer(text) == str(row["final"]).replace(",", "") for text, row in zip(texts, asked, strict=True)],
+        dtype=bool,
+    )
+    name = "gsm8k" if tool else "gsm8k_no_tool"
+    return TaskResult(name, len(asked), len(rows), right, dict.fromkeys(BASELINES, 0.0))
+
+
+# ---- programs, and the whole ----------------------------------------------------------------------------------------
+
+
+def chat_program(problem: Mapping[str, Any], reply: str) -> str:
+    """The first code block of a reply, or all of it, after the prompt's imports and before the tests."""
+    imports = [line for line in str(problem["prompt"]).split("\n") if line.strip().startswith(("import ", "from "))]
+    block = _BLOCK.search(reply)
+    code = (block[1] if block else reply).strip()
+    return "\n".join([*imports, "", code, "", str(problem["test"]), f"check({problem['entry_point']})", ""])
+
+
+def measure_chat_code(
+    model: LanguageModel, problems: Sequence[Mapping[str, Any]], limit: int | None = None, unsafe: bool = False
+) -> TaskResult:
+    """Ask for each function in a conversation and run what comes back."""
+    if not unsafe:
+        sandbox.require()
+    asked = _order(problems)[:limit] if limit else problems
+    replies = model.generate_ids([model.chat(str(p["prompt"])) for p in asked], MAX_NEW, None)
+    right = run_all([chat_program(p, reply) for p, reply in zip(asked, replies, strict=True)], unsafe)
+    return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(BASELINES, 0.0))
+
+
+def measure_chatcore(
+    model: LanguageModel, folder: Path, limit: int | None = None, unsafe: bool = False,
+    watch: Callable[[TaskResult], None] | None = None,
+) -> SuiteResult:  # fmt: skip
+    """All five, and GSM8K without its calculator beside them, which is not in the score.
+
+    Args:
+        model: Whom to ask.
+        folder: The suites' data.
+        limit: At most this many questions a task.
+        unsafe: Run programs without the sandbox.
+        watch: Told of every finished task.
+    """
+    if not unsafe:
+        sandbox.require()
+    problems = gsm8k_rows(folder)
+    steps: list[Callable[[], TaskResult]] = [
+        lambda: measure_letters(model, "arc_easy", arc_rows(folder, "arc_easy"), limit),
+        lambda: measure_letters(model, "arc_challenge", arc_rows(folder, "arc_challenge"), limit),
+        lambda: measure_letters(model, "mmlu", mmlu_rows(folder), limit),
+        lambda: measure_gsm8k(model, problems, limit),
+        lambda: measure_chat_code(model, humaneval_rows(folder), limit, unsafe),
+        lambda: measure_gsm8k(model, problems, limit, tool=False),
+    ]
+    found = []
+    for step in steps:
+        found.append(step())
+        if watch is not None:
+            watch(found[-1])
+    return SuiteResult("chatcore", model.name, found[:5], "v1", beside=found[5:])
