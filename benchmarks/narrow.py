@@ -178,6 +178,28 @@ def table(record: dict[str, Any]) -> list[str]:
     return lines
 
 
+def overview(records: dict[str, dict[str, Any]]) -> list[str]:
+    """One line a job: the best baseline, the best rung, both together."""
+    lines = [
+        "| job | test rows | best baseline | best rung | both together | minutes |", "|" + "---|" * 6,
+    ]  # fmt: skip
+    for name, record in records.items():
+        metric = record["job"]["metric"]
+
+        def best(kind: str, record: dict[str, Any] = record, metric: str = metric) -> str:
+            rows = [r for r in record["rows"] if r["type"] == kind]
+            if not rows:
+                return "-"
+            top = max(rows, key=lambda r: r["score"])
+            seeds = f", {len(top['seeds'])} seeds" if len(top["seeds"]) > 1 else ""
+            low, high = (percent(metric, x) for x in top["ci"])
+            return f"{top['name']} {percent(metric, top['score'])} [{low}, {high}]{seeds}"
+
+        cells = (best("baseline"), best("lm"), best("combined"), f"{record['seconds'] / 60:.1f}")
+        lines.append(f"| [{name}](#{name}) | {record['job']['n_test']:,} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def page() -> str:
     """The whole page from the stored summaries."""
     lines = [
@@ -189,11 +211,13 @@ def page() -> str:
         "start from nothing: no pretraining, no other data. Latency is one answer at a time, PyTorch on one core.",
         "",
     ]
+    paths = {case.name: RESULTS / "narrow" / f"{case.name}.json" for case in CASES}
+    records = {name: json.loads(p.read_text(encoding="utf-8")) for name, p in paths.items() if p.exists()}
+    lines += overview(records)
     for case in CASES:
-        path = RESULTS / "narrow" / f"{case.name}.json"
-        if not path.exists():
+        if case.name not in records:
             continue
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = records[case.name]
         job, settings = record["job"], record["settings"]
         vocabs = sorted(set(settings.get("vocabs", {"": settings["vocab"]}).values()))
         extra = [r for r in record["rows"] if r["metrics"].get("slot_f1") or r["metrics"].get("bleu_e2e")]
