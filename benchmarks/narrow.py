@@ -42,8 +42,7 @@ CASES = (
         "scan_simple",
         "--target 0.99 --rungs 0.25m --budget 8m",
         "No figure of a model this small was verified.",
-        "A short program solves this grammar: it shows what a tiny model can learn, not that one is needed. The "
-        "intervals are from before single seeds got a prior spread (docs/LOG.md): for 1m it is the test set's alone.",
+        "A short program solves this grammar: it shows what a tiny model can learn, not that one is needed.",
     ),
     Case(
         "snips_intent_slots",
@@ -168,7 +167,8 @@ def table(record: dict[str, Any]) -> list[str]:
         if row.get("versus"):
             v = row["versus"]
             d, low_d, high_d = (100 * x for x in (v["difference"], *v["ci"]))
-            versus = f"{v['other']}: {d:+.1f} [{low_d:+.1f}, {high_d:+.1f}], p {v['p']:.2g}"
+            p = f"p {v['p']:.2g}" if v["p"] >= 1e-16 else "p < 1e-16"
+            versus = f"{v['other']}: {d:+.1f} [{low_d:+.1f}, {high_d:+.1f}], {p}"
         size = f"{row['bytes'] / 1e6:.2f} MB" if row["bytes"] else "-"
         latency = f"{row['latency_ms']:.1f}" if row["latency_ms"] is not None else "-"
         lines.append(
