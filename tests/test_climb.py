@@ -85,3 +85,15 @@ def test_a_rung_that_cannot_be_trained_is_passed_over() -> None:
 def test_rungs_within_chance_of_the_best_get_their_seeds_the_largest_first() -> None:
     order = climb({"0.25m": 0.905, "1m": 0.9, "5m": 0.5}, 0.95)
     assert order[3:] == [("1m", 1), ("1m", 2), ("0.25m", 1), ("0.25m", 2)]
+
+
+def test_a_resumed_climb_takes_what_is_finished_however_little_time_is_left() -> None:
+    done = {("0.25m", 0), ("1m", 0), ("1m", 1)}
+    climber = Climber(
+        ["0.25m", "1m"], [0, 1], True, SECONDS.__getitem__, lambda: -5.0, 1, lambda rung, seed: (rung, seed) in done
+    )
+    order = []
+    while (step := climber.next()) is not None:
+        order.append(step)
+        climber.record(step[0], step[1], 0.5 if step[0] == "0.25m" else 0.8, "not")
+    assert order == [("0.25m", 0), ("1m", 0), ("1m", 1)]

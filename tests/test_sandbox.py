@@ -35,6 +35,8 @@ HOSTILE = {
     "a full disk": "f = open('/tmp/x', 'wb')\nwhile True: f.write(b'x' * (1 << 20))",
     "many files": "i = 0\nwhile True:\n    open(f'/tmp/{i}', 'w').write('x' * 5000); i += 1",
     "filling shared memory": "i = 0\nwhile True:\n    open(f'/dev/shm/{i}', 'wb').write(bytes(1 << 22)); i += 1",
+    "memory files": "import os\nk = []\nwhile 1:\n    k.append(os.memfd_create('x')); os.write(k[-1], bytes(1 << 22))",
+    "a sandbox of its own": "import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0, 'refused'",
     "reading the passwords": "open('/etc/passwd').read()",
     "reading the home folder": "import os\nos.listdir('/root' if os.path.exists('/root') else '/home')",
     "reading this test": f"open({str(Path(__file__).resolve())!r}).read()",

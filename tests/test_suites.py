@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch
 from smallfry.checkpoint import save_model
 from smallfry.cli import main
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites import prompts, sources
+from smallfry.evals.suites import prompts, scoring, sources
 from smallfry.evals.suites.jobs import evaluate
 from smallfry.evals.suites.measure import compare, majority, measure_suite, measure_task
 from smallfry.evals.suites.models import HfScorer, load_language_model, untrained
@@ -128,9 +129,21 @@ def test_every_token_of_a_text_is_scored_once_and_bits_are_per_byte() -> None:
     parts = windows(ids, [BOS], 16)
     assert [t for g in parts for t in g.branches[0].ids] == ids
     assert all(len(g.prefix) + len(g.branches[0].ids) <= 16 for g in parts)
-    found = bits_per_byte(model(), ["the small dog saw a big cat. " * 30, "another text of cats and dogs"])
-    assert found.documents == 2 and found.ci[0] < found.score < found.ci[1]
-    assert found.n_bytes == len("the small dog saw a big cat. ") * 30 + len("another text of cats and dogs")
+    text, other = "the small dog saw a big cat. " * 400, "another text of cats and dogs"
+    found = bits_per_byte(model(), [text, other])
+    assert found.documents == 2 and found.ci is not None and found.ci[0] < found.score < found.ci[1]
+    assert found.n_bytes == len(text) + len(other)
+    assert bits_per_byte(model(), [other]).ci is None
+
+
+def test_what_is_written_keeps_its_first_spaces_and_fits_a_short_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = model(context=32)
+    texts = lm.generate(["def f(x):\n"] * 2, 200)  # more than half of the context is never asked for
+    assert len(texts) == 2
+    code = TOKENIZER.encode("    return x")
+    engine = SimpleNamespace(generate=lambda prompts, constraints, max_new: [SimpleNamespace(ids=code)] * len(prompts))
+    monkeypatch.setattr(scoring, "TorchEngine", lambda net: engine)
+    assert lm.generate(["def f(x):\n"], 20) == ["    return x"]
 
 
 # ---- results --------------------------------------------------------------------------------------------------------
@@ -238,7 +251,7 @@ def test_a_job_is_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for name, seed in (("a", 1), ("b", 2)):
         net = Transformer(Shape(form.tokenizer.vocab_size, 32, 2, 2, 1, 16, 64))
         net.init_weights(torch.Generator().manual_seed(seed))
-        ModelPredictor(name, net.eval(), form, 4).save(tmp_path / name, {})
+        ModelPredictor(name, net.eval(), form, 4).save(tmp_path / name, {"job": {"hashes": job.hashes()}})
     models = [str(tmp_path / name) for name in ("a", "b")]
     monkeypatch.setattr(sys, "argv", ["smallfry", "eval", *models, "--suite", str(path), "--limit", "20", "--json"])
     with pytest.raises(SystemExit) as ended:
@@ -247,10 +260,13 @@ def test_a_job_is_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["suite"] == "colours" and found["n"] == 20
     assert {"macro_f1", "ece", "accuracy_at_0.5"} <= set(found["metrics"])
-    assert {c["name"] for c in found["controls"]} == {"untrained", "majority"}
+    assert {c["name"] for c in found["controls"]} == {"untrained", "majority", "guessing"}
+    assert not found["warnings"]
     low, high = found["comparison"]["ci"]
     assert low <= found["score"] - found["other"]["score"] <= high
     save_model(tmp_path / "plain", model().model, TOKENIZER, {"name": "plain"})
     (tmp_path / "plain" / "smallfry.json").unlink()
+    elsewhere = evaluate(Job.load(path, seed=1), [tmp_path / "a"], None, False)
+    assert "may have been trained on some of them" in elsewhere["warnings"][0]
     with pytest.raises(SmallfryError, match="answers no job"):
         evaluate(job, [tmp_path / "plain"], None, False)

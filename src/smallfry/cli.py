@@ -239,7 +239,9 @@ def evaluate(
     text: Annotated[Path | None, typer.Option(help="For bpb: a text file, or .jsonl with a column text")] = None,
     controls: Annotated[bool, typer.Option(help="Measure the candidates that know nothing too")] = True,
     unsafe_code: Annotated[bool, typer.Option("--unsafe-code", help="Run model-written code unprotected")] = False,
-    where: Where = None, seed: Seed = 0, as_json: Json = False,
+    input_column: InputColumn = "input", output_column: OutputColumn = "output",
+    references_column: References = None, kind: KindOption = None, metric: MetricOption = None, where: Where = None,
+    seed: Seed = 0, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Benchmark suites with the field's own items and scoring, or a job, with intervals and controls."""
     from smallfry.evals.suites.command import SUITES, run_job, run_suite
@@ -248,7 +250,7 @@ def evaluate(
     if suite in SUITES:
         found = run_suite(suite, models, data_dir, limit, text, controls, unsafe_code, console)
     else:
-        job = _load(suite, "input", "output", None, None, None, where, seed)
+        job = _load(suite, input_column, output_column, references_column, kind, metric, where, seed)
         found = run_job(job, models, limit, controls, console)
     if as_json:
         _print_json(found)

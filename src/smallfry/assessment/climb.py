@@ -46,16 +46,18 @@ class Climber:
         estimate: Expected seconds of one training of a rung.
         seconds_left: Seconds of the budget that are left.
         workers: Trainings that run side by side.
+        finished: Whether an earlier run left the outcome of a rung and seed: it costs nothing.
     """
 
     def __init__(
         self, rungs: Sequence[str], seeds: Sequence[int], higher_is_better: bool, estimate: Callable[[str], float],
-        seconds_left: Callable[[], float], workers: int,
+        seconds_left: Callable[[], float], workers: int, finished: Callable[[str, int], bool] | None = None,
     ) -> None:  # fmt: skip
         self.rungs = [RungState(name) for name in rungs]
         self.seeds = list(seeds)
         self.sign = 1.0 if higher_is_better else -1.0
         self.estimate, self.seconds_left, self.workers = estimate, seconds_left, workers
+        self.finished = finished or (lambda rung, seed: False)
 
     def __getitem__(self, name: str) -> RungState:
         return next(r for r in self.rungs if r.name == name)
@@ -81,11 +83,11 @@ class Climber:
             self[step[0]].started.append(step[1])
         return step
 
-    def _fits(self, state: RungState, waves: int = 1) -> bool:
-        """Whether a training, or several one after another, ends inside the budget. The smallest rung always runs."""
-        if state is self.rungs[0] and not state.started:
+    def _fits(self, state: RungState, seed: int) -> bool:
+        """Whether a training ends inside the budget. The smallest rung always runs, and what is finished is free."""
+        if (state is self.rungs[0] and not state.started) or self.finished(state.name, seed):
             return True
-        fits = waves * self.estimate(state.name) <= self.seconds_left()
+        fits = self.estimate(state.name) <= self.seconds_left()
         state.too_long = state.too_long or (not fits and not state.started)
         return fits
 
@@ -94,14 +96,14 @@ class Climber:
             if state.verdict == "workable":
                 return None
             if not state.started:
-                return (state.name, self.seeds[0]) if self._fits(state) else None
+                return (state.name, self.seeds[0]) if self._fits(state, self.seeds[0]) else None
         return None
 
     def _more_seeds(self) -> tuple[str, int] | None:
         for state in self._focus():
             for seed in self.seeds:
                 if seed not in state.started:
-                    return (state.name, seed) if self._fits(state) else None
+                    return (state.name, seed) if self._fits(state, seed) else None
         return None
 
     def _focus(self) -> list[RungState]:
@@ -130,7 +132,7 @@ class Climber:
         return [r for r in ranked if self._rest_fits(r)][:1]
 
     def _rest_fits(self, state: RungState) -> bool:
-        missing = len([s for s in self.seeds if s not in state.started])
+        missing = len([s for s in self.seeds if s not in state.started and not self.finished(state.name, s)])
         if not missing:
             return True
         waves = -(-missing // self.workers)

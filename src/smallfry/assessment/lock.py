@@ -22,8 +22,10 @@ def _try_lock(file: IO[bytes], shared: bool) -> bool:
 
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # a file system without locks: go on as if there were none
+        return True
     return True
 
 

@@ -291,12 +291,12 @@ class _Run:
         assert self.pool is not None and self.state.chosen is not None
         s = self.settings
         seeds = list(range(s.seed, s.seed + s.seeds))
-        climber = Climber(self.rungs, seeds, self.higher, self._estimate, self._seconds_left, self.pool.workers)
+        climber = Climber(
+            self.rungs, seeds, self.higher, self._estimate, self._seconds_left, self.pool.workers, self._finished
+        )
         while True:
             while self.pool.running < self.pool.workers and (step := climber.next()) is not None:
-                chosen = self.state.chosen
-                vocab = self._vocab(step[0])
-                self._submit(RungTask(step[0], step[1], chosen.form, vocab, chosen.lowercase), self._estimate(step[0]))
+                self._submit(self._rung_task(*step), self._estimate(step[0]))
             if not self.pool.running:
                 return
             result = self._take()
@@ -307,6 +307,16 @@ class _Run:
                 valid = float(score_answers(self.job, result.outcome.valid, "valid").score)
                 row = conclude.rung_row(self.job, rung, self.state.rungs[rung], self.target, self.codec)
                 climber.record(rung, seed, valid, row.verdict)
+
+    def _rung_task(self, rung: str, seed: int) -> RungTask:
+        chosen = self.state.chosen
+        assert chosen is not None
+        return RungTask(rung, seed, chosen.form, self._vocab(rung), chosen.lowercase)
+
+    def _finished(self, rung: str, seed: int) -> bool:
+        """Whether a resumed run finds the outcome of a training."""
+        path = self.out / "work" / self._rung_task(rung, seed).key / "outcome.json"
+        return self.settings.resume and Outcome.load(path) is not None
 
     def _vocab(self, rung: str) -> int:
         """The piloted vocabulary, or a larger one where the largest piloted one won and the rung can hold more."""

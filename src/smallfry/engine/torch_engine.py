@@ -72,7 +72,9 @@ class TorchEngine:
             logits = self.model.logits(hidden).float()  # (B, V)
             for row, choice in zip(live, self._choose(live, logits), strict=True):
                 row.take(*choice)
-            keep = [i for i, row in enumerate(live) if not row.done and row.position + len(row.pending) < room]
+            for row in live:
+                row.done = row.done or row.position + len(row.pending) >= room
+            keep = [i for i, row in enumerate(live) if not row.done]
             if not keep:
                 return
             if len(keep) <= 0.75 * len(live):

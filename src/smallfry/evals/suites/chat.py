@@ -12,6 +12,7 @@ import ast
 import operator
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,12 @@ def measure_gsm8k(
 
 def chat_program(problem: Mapping[str, Any], reply: str) -> str:
     """The first code block of a reply, or all of it, after the prompt's imports and before the tests."""
-    imports = [line for line in str(problem["prompt"]).split("\n") if line.strip().startswith(("import ", "from "))]
+    imports = []
+    for line in map(str.strip, str(problem["prompt"]).split("\n")):
+        if line.startswith(("import ", "from ")):
+            imports.append(line)
+        elif line and not line.startswith("#"):
+            break
     block = _BLOCK.search(reply)
     code = (block[1] if block else reply).strip()
     return "\n".join([*imports, "", code, "", str(problem["test"]), f"check({problem['entry_point']})", ""])
@@ -175,6 +181,34 @@ def measure_chat_code(
     replies = model.generate_ids([model.chat(str(p["prompt"])) for p in asked], MAX_NEW, None)
     right = run_all([chat_program(p, reply) for p, reply in zip(asked, replies, strict=True)], unsafe)
     return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(BASELINES, 0.0))
+
+
+def most_frequent(suite: str, folder: Path, limit: int | None = None) -> SuiteResult:
+    """The control that always gives the most frequent letter or number; no program is frequent.
+
+    Args:
+        suite: ``chatcore`` or ``humaneval``.
+        folder: The suites' data.
+        limit: At most this many questions a task.
+    """
+    tasks: list[TaskResult] = []
+    if suite == "chatcore":
+        choices = [("arc_easy", arc_rows(folder, "arc_easy")), ("arc_challenge", arc_rows(folder, "arc_challenge"))]
+        for name, rows in (*choices, ("mmlu", mmlu_rows(folder))):
+            tasks.append(_constant(name, rows, "gold", 0.25, limit))
+        tasks.append(_constant("gsm8k", gsm8k_rows(folder), "final", 0.0, limit))
+    problems = humaneval_rows(folder)
+    asked = min(len(problems), limit or len(problems))
+    none = np.zeros(asked, dtype=bool)
+    tasks.append(TaskResult("humaneval", asked, len(problems), none, dict.fromkeys(BASELINES, 0.0)))
+    return SuiteResult(suite, "majority", tasks, "v1" if suite == "chatcore" else None)
+
+
+def _constant(name: str, rows: Sequence[Mapping[str, Any]], key: str, floor: float, limit: int | None) -> TaskResult:
+    common = Counter(str(row[key]) for row in rows).most_common(1)[0][0]
+    asked = _order(rows)[:limit] if limit else rows
+    right = np.array([str(row[key]) == common for row in asked], dtype=bool)
+    return TaskResult(name, len(asked), len(rows), right, dict.fromkeys(BASELINES, floor))
 
 
 def measure_chatcore(

@@ -12,7 +12,7 @@ from rich.table import Table
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS
 from smallfry.evals.suites import jobs, sources
-from smallfry.evals.suites.chat import measure_chatcore
+from smallfry.evals.suites.chat import measure_chatcore, most_frequent
 from smallfry.evals.suites.code import humaneval_rows, measure_humaneval
 from smallfry.evals.suites.measure import SuiteResult, TaskResult, compare, majority, measure_suite
 from smallfry.evals.suites.models import load_language_model, untrained
@@ -55,7 +55,8 @@ def run_suite(
     tasks, missing = _tasks(suite, sources.data_folder(data_dir))
     centered = "v1" if suite == "core" else None
     models = [load_language_model(path) for path in paths]
-    results = [_measured(suite, model, tasks, centered, missing, limit, console) for model in models]
+    alone = len(models) == 1
+    results = [_measured(suite, model, tasks, centered, missing, limit, console, alone) for model in models]
     if controls:
         results[0].controls = _controls(suite, models[0], tasks, centered, limit, console)
     for result in results:
@@ -69,14 +70,14 @@ def run_suite(
 
 def _measured(
     suite: str, model: LanguageModel, tasks: Sequence[Task], centered: str | None, missing: Sequence[str],
-    limit: int | None, console: Console,
+    limit: int | None, console: Console, stop: bool,
 ) -> SuiteResult:  # fmt: skip
     with console.status(f"{suite}: {model.name}") as status:
 
         def watch(task: TaskResult) -> None:
             status.update(f"{suite}: {model.name}: {task.name} {task.accuracy:.3f}")
 
-        return measure_suite(suite, model, tasks, centered, missing, limit, watch)
+        return measure_suite(suite, model, tasks, centered, missing, limit, watch, stop)
 
 
 def _tasks(suite: str, folder: Path) -> tuple[list[Task], list[str]]:
@@ -165,6 +166,8 @@ def run_job(job: Job, paths: Sequence[Path], limit: int | None, controls: bool, 
         low, high = row["ci"]
         table.add_row(str(row["name"]), f"{row['score']:.3f}", f"{low:.3f} to {high:.3f}", f"{row['n']:,}")
     console.print(table)
+    for warning in found["warnings"]:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
     for name, value in sorted(found["metrics"].items()):
         console.print(f"{name} {value:.3f}", style="dim", highlight=False)
     if "comparison" in found:
@@ -194,6 +197,7 @@ def _code(
         if controls and not results:
             known = [GuessingModel(model), untrained(model)]
             result.controls = {control.name: measured(control) for control in known}
+            result.controls["majority"] = most_frequent(suite, folder, limit)
         results.append(result)
         console.print(_table(result))
     plain = results[0].to_dict()
@@ -213,13 +217,14 @@ def _bits(paths: Sequence[Path], text: Path | None, console: Console) -> dict[st
         found = bits_per_byte(model, documents)
         fresh = bits_per_byte(untrained(model), documents)
         rows.append({
-            "model": model.name, "score": found.score, "ci": list(found.ci), "documents": found.documents,
-            "bytes": found.n_bytes, "tokens": found.tokens, "controls": {"untrained": fresh.score},
+            "model": model.name, "score": found.score, "ci": found.ci, "documents": found.documents,
+            "bytes": found.n_bytes, "tokens": found.tokens,
+            "controls": {"guessing": {"score": 8.0}, "untrained": {"score": fresh.score, "ci": fresh.ci}},
         })  # fmt: skip
-        low, high = found.ci
+        interval = f" [{found.ci[0]:.4f}, {found.ci[1]:.4f}]" if found.ci else ""
         console.print(
-            f"{model.name}: {found.score:.4f} bits per byte [{low:.4f}, {high:.4f}] on {found.n_bytes:,} bytes; "
-            f"untrained {fresh.score:.4f}",
+            f"{model.name}: {found.score:.4f} bits per byte{interval} on {found.n_bytes:,} bytes; "
+            f"guessing bytes 8, untrained {fresh.score:.4f}",
             markup=False, highlight=False,
         )  # fmt: skip
     return {"suite": "bpb", **rows[0], "tasks": [], **({"other": rows[1]} if len(rows) > 1 else {})}

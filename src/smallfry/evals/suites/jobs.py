@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from smallfry.candidates import Predictor
+from smallfry.candidates import Prediction, Predictor
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS, Scores, corpus_statistic, score_likelihood, score_predictions
 from smallfry.evals.paired import Paired, mcnemar, paired_statistic
+from smallfry.files import read_json
 from smallfry.job import Job
 from smallfry.model import Transformer
 from smallfry.predictor import ModelPredictor
@@ -45,6 +48,19 @@ def load_predictor(path: Path) -> ModelPredictor:
     return ModelPredictor.load(directory)
 
 
+def other_split(path: Path, job: Job) -> str:
+    """A warning where the model was made with other test rows than these: it may have been trained on some of them."""
+    directory = path / "best" if (path / "best" / "smallfry.json").exists() else path
+    made = read_json(directory / "smallfry.json").get("job", {})
+    hashes = made.get("hashes", {}) if isinstance(made, dict) else {}
+    if not hashes or hashes.get("test") == job.hashes()["test"]:
+        return ""
+    return (
+        f"{path}: made with other test rows than these (another split, seed or file); "
+        "it may have been trained on some of them"
+    )
+
+
 def measure(job: Job, predictor: Predictor, name: str) -> JobResult:
     """Ask a candidate the test rows."""
     rows = job.test
@@ -58,7 +74,8 @@ def measure(job: Job, predictor: Predictor, name: str) -> JobResult:
 def controls(job: Job, like: ModelPredictor) -> list[JobResult]:
     """What knowing nothing scores.
 
-    A model of the same shape that was never trained, and where there are answers, the most frequent one.
+    A model of the same shape that was never trained, and where there are answers, the most frequent one and the outputs
+    of training rows drawn at random.
     """
     fresh = Transformer(like.model.shape)
     fresh.init_weights(torch.Generator().manual_seed(0))
@@ -67,8 +84,32 @@ def controls(job: Job, like: ModelPredictor) -> list[JobResult]:
     if job.metric != "bits_per_byte":
         from smallfry.baselines.simple import Majority
 
-        found.append(measure(job, Majority(job.train), "majority"))
+        found += [measure(job, Majority(job.train), "majority"), measure(job, RandomOutput(job), "guessing")]
     return found
+
+
+class RandomOutput:
+    """Guesses: a label of the closed set, or the output of any training row, by a seeded draw."""
+
+    name = "guessing"
+    params = 0
+
+    def __init__(self, job: Job, seed: int = 0) -> None:
+        self._outputs = job.labels if job.kind == "classify" else tuple(row.output for row in job.train)
+        self._rng = np.random.default_rng(seed)
+
+    def predict(self, inputs: Sequence[str]) -> list[Prediction]:
+        """One draw an input."""
+        drawn = self._rng.integers(len(self._outputs), size=len(inputs))
+        return [Prediction(self._outputs[i], 1.0 / len(self._outputs)) for i in drawn]
+
+    def score(self, inputs: Sequence[str], outputs: Sequence[Sequence[str]]) -> list[list[float]]:
+        """The same for everything."""
+        return [[-math.log(len(self._outputs))] * len(proposed) for proposed in outputs]
+
+    def size_bytes(self) -> int:
+        """Nothing is stored."""
+        return 0
 
 
 def limited(job: Job, limit: int | None) -> Job:
@@ -100,8 +141,9 @@ def evaluate(job: Job, paths: Sequence[Path], limit: int | None, with_controls: 
     """
     part = limited(job, limit)
     predictors = [load_predictor(path) for path in paths]
+    warnings = [w for path in paths if (w := other_split(path, job))]
     results = [measure(part, p, str(path)) for p, path in zip(predictors, paths, strict=True)]
-    plain = {"suite": job.name, "metric": job.metric, **results[0].to_dict(), "tasks": []}
+    plain = {"suite": job.name, "metric": job.metric, **results[0].to_dict(), "tasks": [], "warnings": warnings}
     plain["controls"] = [c.to_dict() for c in controls(part, predictors[0])] if with_controls else []
     if len(results) == 2:
         paired = difference(results[0], results[1])

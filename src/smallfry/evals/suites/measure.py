@@ -18,6 +18,7 @@ from smallfry.evals.suites.scoring import LanguageModel
 CHUNK = 200  # questions between two looks at whether a task is worth going on with
 LEAVE = 0.01  # a task whose upper bound lies this close to the floor or below cannot leave it
 MIN_BEFORE_STOP = 400
+STOP_LEVEL = 0.9999  # of the bound: a usual one, looked at again and again, would stop tasks that were only unlucky
 
 
 @dataclass(slots=True)
@@ -122,13 +123,14 @@ class SuiteResult:
         }  # fmt: skip
 
 
-def measure_task(model: LanguageModel, task: Task, limit: int | None = None) -> TaskResult:
+def measure_task(model: LanguageModel, task: Task, limit: int | None = None, stop: bool = True) -> TaskResult:
     """Ask a model one task, in chunks, until it is done or plainly cannot leave the floor.
 
     Args:
         model: Whom to ask.
         task: What.
         limit: At most this many questions.
+        stop: Whether to break off at the floor; not where two models are to answer the same questions.
     """
     total = min(len(task.rows), limit or len(task.rows))
     right: list[bool] = []
@@ -142,7 +144,8 @@ def measure_task(model: LanguageModel, task: Task, limit: int | None = None) -> 
         right += [task.choose(s) == int(task.rows[i].get("gold", 0)) for i, s in zip(here, scored, strict=True)]
         shots += [q.shots for q in questions]
         cut += sum(q.cut > 0 for q in questions)
-        if MIN_BEFORE_STOP <= len(right) < total and wilson(sum(right), len(right))[1] < floor + LEAVE:
+        high = wilson(sum(right), len(right), STOP_LEVEL)[1]
+        if stop and MIN_BEFORE_STOP <= len(right) < total and high < floor + LEAVE:
             break
     return TaskResult(
         task.name, len(right), len(task.rows), np.array(right, dtype=bool), dict(task.floors or {}),
@@ -165,7 +168,7 @@ def majority(task: Task, limit: int | None = None) -> TaskResult:
 
 def measure_suite(
     suite: str, model: LanguageModel, tasks: Sequence[Task], centered: str | None = None, missing: Sequence[str] = (),
-    limit: int | None = None, watch: Callable[[TaskResult], None] | None = None,
+    limit: int | None = None, watch: Callable[[TaskResult], None] | None = None, stop: bool = True,
 ) -> SuiteResult:  # fmt: skip
     """Ask a model every task of a suite.
 
@@ -177,10 +180,11 @@ def measure_suite(
         missing: Tasks without data, for the record.
         limit: At most this many questions a task.
         watch: Told of every finished task.
+        stop: Whether hopeless tasks are broken off.
     """
     found = []
     for task in tasks:
-        found.append(measure_task(model, task, limit))
+        found.append(measure_task(model, task, limit, stop))
         if watch is not None:
             watch(found[-1])
     return SuiteResult(suite, model.name, found, centered, list(missing))

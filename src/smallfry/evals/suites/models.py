@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from smallfry.checkpoint import load_model
 from smallfry.errors import SmallfryError
@@ -17,6 +18,7 @@ from smallfry.model import Transformer
 from smallfry.tokenizer import Tokenizer
 
 _BATCH_TOKENS = 8192
+_BATCH_LOGITS = 200_000_000  # positions x vocabulary: 800 MB in fp32
 
 
 def load_language_model(path: Path) -> LanguageModel:
@@ -68,7 +70,7 @@ class HfScorer:
             self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 str(path), trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             raise SmallfryError(f"{path}: transformers cannot load it ({str(error).splitlines()[0]})") from None
         self.model.train(False)
         self.name, self.lead = str(path), ""
@@ -112,6 +114,7 @@ class HfScorer:
     @torch.inference_mode()
     def generate_ids(self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None) -> list[str]:
         """Greedy continuations of token ids; what a tool writes is added and the model goes on from there."""
+        max_new = min(max_new, self.context // 2)
         return [self._write(list(ids[-(self.context - max_new) :]), max_new, tool) for ids in prompts]
 
     def _write(self, ids: list[int], max_new: int, tool: Tool | None) -> str:
@@ -128,7 +131,9 @@ class HfScorer:
             added = self.encode(said) if said else []
             written += added
             fresh = [token, *added]
-        return str(self.tokenizer.decode(written, skip_special_tokens=True)).strip()
+        # Some tokenizers drop the first space of what they decode: take what is written behind the prompt.
+        head, whole = (str(self.tokenizer.decode(t, skip_special_tokens=True)) for t in (ids, ids + written))
+        return whole[len(head) :] if whole.startswith(head) else str(self.tokenizer.decode(written))
 
     @torch.inference_mode()
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
@@ -137,8 +142,9 @@ class HfScorer:
         sequences = [[*groups[g].prefix, *groups[g].branches[b].ids] for g, b in flat]
         found: dict[tuple[int, int], Scored] = {}
         batch: list[int] = []
+        most = _BATCH_LOGITS // int(self.model.config.vocab_size)
         for i in sorted(range(len(flat)), key=lambda i: -len(sequences[i])):
-            if batch and len(sequences[batch[0]]) * (len(batch) + 1) > _BATCH_TOKENS:
+            if batch and len(sequences[batch[0]]) * (len(batch) + 1) > min(_BATCH_TOKENS, most):
                 self._score(groups, flat, sequences, batch, found)
                 batch = []
             batch.append(i)

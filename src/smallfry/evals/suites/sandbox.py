@@ -5,8 +5,9 @@ private ``/tmp`` of a few megabytes, no environment. The program's own process s
 processor time, file size, open files and processes; from outside, wall-clock time and the memory of all its processes
 together are watched, and whatever breaks a limit is killed with everything it started.
 
-A program passes when it runs to its end: it must then write a secret that only the wrapper around it knew, so that
-leaving early with exit code 0 is no pass.
+A program passes when it runs to its end: the wrapper around it then reads a secret and writes it out, so that leaving
+early with exit code 0 is no pass. That is no protection against a program which sets out to find the secret, as it
+shares a process with the wrapper; it is one against programs that are wrong.
 """
 
 from __future__ import annotations
@@ -34,22 +35,24 @@ _POLL = 0.02
 _GONE = 2.0  # seconds to wait for the last process of a killed sandbox
 _SHOWN = 2000  # characters of an error that are kept
 
-# Runs inside. Limits come first and cannot be raised again. The program sees neither the secret nor these names.
+# Runs inside. Limits come first and cannot be raised again; the secret is read when the program is done.
 _WRAPPER = """
 import os, resource, sys
 def limit(kind, value):
     resource.setrlimit(kind, (value, value))
 memory, seconds, file_size, processes = map(int, sys.argv[1:5])
 limit(resource.RLIMIT_AS, memory); limit(resource.RLIMIT_CPU, seconds); limit(resource.RLIMIT_FSIZE, file_size)
-limit(resource.RLIMIT_NPROC, processes); limit(resource.RLIMIT_NOFILE, 64); limit(resource.RLIMIT_CORE, 0)
-def main():
-    secret, _, program = sys.stdin.read().partition("\\n")
-    out = os.dup(1)
-    sys.stdin.close()
+limit(resource.RLIMIT_NPROC, processes); limit(resource.RLIMIT_NOFILE, 32); limit(resource.RLIMIT_CORE, 0)
+def main(size):
+    kept, out = os.dup(0), os.dup(1)
+    os.close(0)
+    program = b""
+    while len(program) < size:
+        program += os.read(kept, size - len(program))
     exec(compile(program, "program", "exec"), {"__name__": "__main__"})
-    os.write(out, secret.encode())
+    os.write(out, os.read(kept, 64))
     os._exit(0)
-main()
+main(int(sys.argv[5]))
 """
 
 
@@ -60,7 +63,7 @@ class Limits:
     Args:
         seconds: Wall-clock time.
         memory: Bytes of address space a process, and of resident memory all together.
-        disk: Bytes of the private ``/tmp``, and half of that a file.
+        disk: Bytes of the private ``/tmp``, and a quarter of that a file.
         processes: Processes and threads at once.
         output: Bytes it may print before it is ended.
     """
@@ -134,13 +137,15 @@ def run(program: str, limits: Limits | None = None, unsafe: bool = False) -> Run
     drop = reachable and hasattr(os, "geteuid") and os.geteuid() == 0
     began = time.monotonic()
     user = _NOBODY if drop else None
+    source = program.encode("utf-8", "surrogatepass")
+    wrapped = _alone(python, limits, len(source))
     process = subprocess.Popen(
-        _alone(python, limits) if unsafe else _command(python, folder, limits),
+        wrapped if unsafe else [*_contained(folder, limits), *wrapped],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True, cwd=tempfile.gettempdir(), env={"PATH": "/usr/bin:/bin"}, user=user, group=user,
         extra_groups=[] if drop else None,
     )  # fmt: skip
-    ending, out, error = _watch(process, f"{secret}\n{program}".encode("utf-8", "surrogatepass"), limits, began)
+    ending, out, error = _watch(process, source + secret.encode(), limits, began)
     if ending is None:
         ending = "passed" if process.returncode == 0 and out.endswith(secret.encode()) else "failed"
     text = error.decode("utf-8", "replace")[-_SHOWN:]
@@ -149,7 +154,8 @@ def run(program: str, limits: Limits | None = None, unsafe: bool = False) -> Run
     return Run(ending, time.monotonic() - began, text)
 
 
-def _command(python: Path, folder: Path, limits: Limits) -> list[str]:
+def _contained(folder: Path, limits: Limits) -> list[str]:
+    """The sandbox around a command."""
     system = [p for p in ("/lib", "/lib64", "/bin", "/sbin") if Path(p).exists()]
     binds = ["--ro-bind", "/usr", "/usr"]
     for path in system:
@@ -158,17 +164,17 @@ def _command(python: Path, folder: Path, limits: Limits) -> list[str]:
     if not folder.is_relative_to("/usr"):
         binds += ["--ro-bind", str(folder), str(folder)]
     return [
-        "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
+        "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
+        "--cap-drop", "ALL", "--clearenv",
         "--setenv", "PATH", "/usr/bin:/bin", "--hostname", "sandbox", *binds, "--proc", "/proc", "--dev", "/dev",
         "--remount-ro", "/dev",
         "--size", str(limits.disk), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp",
-        *_alone(python, limits),
     ]  # fmt: skip
 
 
-def _alone(python: Path, limits: Limits) -> list[str]:
-    """The wrapper by itself."""
-    sizes = (limits.memory, int(limits.seconds) + 1, limits.disk // 2, limits.processes)
+def _alone(python: Path, limits: Limits, size: int) -> list[str]:
+    """The wrapper by itself, told how many bytes of its input are the program."""
+    sizes = (limits.memory, int(limits.seconds) + 1, limits.disk // 4, limits.processes, size)
     return [str(python), "-I", "-S", "-c", _WRAPPER, *map(str, sizes)]
 
 
@@ -178,6 +184,7 @@ def _watch(
     """Feed the program, read what it prints up to the limit, and end it when it breaks one."""
     assert process.stdin and process.stdout and process.stderr
     out, error = bytearray(), bytearray()
+    before = shared()
     ending: Ending | None = None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(source)
@@ -196,7 +203,7 @@ def _watch(
             break
         elif time.monotonic() - began > limits.seconds:
             ending = "timeout"
-        elif sum(descendants(process.pid).values()) > limits.memory:
+        elif sum(descendants(process.pid).values()) + max(0, shared() - before) > limits.memory:
             ending = "memory"
         else:
             time.sleep(_POLL)
@@ -221,6 +228,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     family = descendants(process.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+    for pid in family:  # without the sandbox a child may have left the group
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
     process.kill()
     process.wait()
     deadline = time.monotonic() + _GONE
@@ -234,6 +244,15 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (OSError, IndexError):
         return False
+
+
+def shared() -> int:
+    """Bytes of shared memory and memory files on this machine, which belong to no process alone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("Shmem:"):
+                return int(line.split()[1]) << 10
+    return 0
 
 
 def descendants(root: int) -> dict[int, int]:

@@ -134,8 +134,9 @@ class TransformerScorer:
 
     def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
         """Greedy continuations; a prompt that is too long loses its beginning."""
-        room = self.context - max_new
-        ids = [[*self.start(), *self.encode(prompt)[-room + 1 :]] for prompt in prompts]
+        max_new = min(max_new, self.context // 2)
+        room = self.context - max_new - len(self.start())
+        ids = [[*self.start(), *self.encode(prompt)[-room:]] for prompt in prompts]
         return self.generate_ids(ids, max_new, None)
 
     def chat(self, text: str) -> list[int]:
@@ -144,10 +145,11 @@ class TransformerScorer:
 
     def generate_ids(self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None) -> list[str]:
         """Greedy continuations of token ids; what a tool writes is forced on the model."""
+        max_new = min(max_new, self.context // 2)
         kept = [list(ids[-(self.context - max_new) :]) for ids in prompts]
         watching = [ToolConstraint(self.tokenizer, tool) if tool else None for _ in kept]
         answers = TorchEngine(self.model).generate(kept, watching, max_new)
-        return [self.tokenizer.decode(answer.ids).strip() for answer in answers]
+        return [self.tokenizer.decode(answer.ids) for answer in answers]
 
     @torch.inference_mode()
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
@@ -235,7 +237,7 @@ class GuessingModel:
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """A draw a branch, seeded by its tokens, as if it had one token."""
         return [
-            [Scored(-self._draw(g.prefix[-16:], number, b.ids), 1, False) for number, b in enumerate(g.branches)]
+            [Scored(-self._draw(g.prefix, number, b.ids), 1, False) for number, b in enumerate(g.branches)]
             for g in groups
         ]
 

@@ -14,6 +14,7 @@ from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import bootstrap_statistic
 from smallfry.evals.suites.scoring import Branch, Group, LanguageModel
 
+_FEWEST = 8  # windows that an interval can be drawn from
 _LONGEST = 1024  # tokens of one window, whatever the model could read
 
 
@@ -23,14 +24,14 @@ class BitsPerByte:
 
     Args:
         score: Bits per byte.
-        ci: 95% interval over windows of text.
+        ci: 95% interval over windows of text; None where there are too few to tell.
         documents: How many there are.
         n_bytes: Bytes of UTF-8.
         tokens: Tokens scored.
     """
 
     score: float
-    ci: tuple[float, float]
+    ci: tuple[float, float] | None
     documents: int
     n_bytes: int
     tokens: int
@@ -43,7 +44,7 @@ def read_documents(path: Path) -> list[str]:
         SmallfryError: It cannot be read, or holds no text.
     """
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_bytes().decode("utf-8")  # as it stands: line ends count as they are
         lines = [line for line in content.split("\n") if line.strip()]
         rows = [json.loads(line)["text"] for line in lines] if path.suffix in (".jsonl", ".ndjson") else [content]
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
@@ -96,4 +97,5 @@ def bits_per_byte(model: LanguageModel, documents: Sequence[str]) -> BitsPerByte
 
     table = np.array(sums)
     whole = float(rate(table.sum(axis=0, keepdims=True))[0])
-    return BitsPerByte(whole, bootstrap_statistic(table, rate), len(documents), round(table[:, 1].sum()), tokens)
+    interval = bootstrap_statistic(table, rate) if len(table) >= _FEWEST else None
+    return BitsPerByte(whole, interval, len(documents), round(table[:, 1].sum()), tokens)
