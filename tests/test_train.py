@@ -283,3 +283,12 @@ def test_a_larger_rung_gets_a_larger_vocabulary_only_where_its_table_leaves_room
 def test_a_recipe_reads_small_data_often_and_huge_data_not_whole() -> None:
     epochs = [recipe_for(JOB, "units", tokens, 1_000_000, 0).epochs for tokens in (10**3, 500_000, 10**7, 10**9)]
     assert epochs[0] == 40 and epochs[1] == 10 and epochs[2] == 2 and 0 < epochs[3] < 0.1
+
+
+def test_answering_at_length_between_two_steps_does_not_spoil_the_next() -> None:
+    net = fresh(make_form()).eval()
+    with torch.inference_mode():
+        net(torch.zeros(1, 700, dtype=torch.long))  # longer than any table made so far
+    net.train()
+    net.logits(net(torch.zeros(2, 9, dtype=torch.long))).sum().backward()
+    assert net.embed.weight.grad is not None

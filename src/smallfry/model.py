@@ -238,9 +238,11 @@ class Transformer(nn.Module):
         dtype = self.embed.weight.dtype
         held = self._tables[0] if self._tables is not None else None
         if held is None or held.shape[0] < length or held.dtype != dtype or held.device != device:
-            cos, sin = rotary_tables(max(length, 256), self.shape.head_dim, ROPE_THETA, device)
-            sin[:, : self.shape.head_dim // 2] *= -1
-            self._tables = (cos.to(dtype), sin.to(dtype))
+            # Also when first needed while answering: a table made in inference mode could not be trained with.
+            with torch.inference_mode(False), torch.no_grad():
+                cos, sin = rotary_tables(max(length, 256), self.shape.head_dim, ROPE_THETA, device)
+                sin[:, : self.shape.head_dim // 2] *= -1
+                self._tables = (cos.to(dtype), sin.to(dtype))
         assert self._tables is not None
         cos, sin = self._tables
         return cos[:length], sin[:length]
