@@ -93,7 +93,8 @@ def test_the_record_tells_everything(assessed: tuple[Path, subprocess.CompletedP
     assert [p.chosen for p in record.pilot].count(True) == 1
     row = next(r for r in record.rows if r.type == "lm")
     assert len(row.seeds) == 2 and set(row.curves) == {"0", "1"} and row.versus is not None
-    assert row.train_seconds and row.latency_ms and row.bytes == 2 * (row.params or 0)
+    assert row.train_seconds and row.latency_ms
+    assert 0 < (row.bytes or 0) - 2 * (row.params or 0) < 20_000  # weights, and the vocabulary they need
     combined = next(r for r in record.rows if r.type == "combined")
     assert combined.n == row.n
 
@@ -158,6 +159,8 @@ def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
     else:  # out of memory: the workers are left alone, and what comes next waits for them to end
         os.kill(process.pid, how)
         process.wait(timeout=60)
+        assert process.stderr is not None
+        process.stderr.close()
     assert not (out / "assessment.json").exists()
     done = cli("assess", job, *SMALL, "--out", str(out), "--resume")
     assert done.returncode == 0, done.stderr
