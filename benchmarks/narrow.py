@@ -212,7 +212,7 @@ def page() -> str:
         "Written by `python benchmarks/narrow.py`; every figure comes from the summary stored beside it in `narrow/`.",
         "Scores are on the official test split where there is one (per cent; BLEU times 100), the median over seeds;",
         "95% intervals join test-set sampling and spread over seeds. Choices inside a run use validation rows only.",
-        "Models start from nothing: no pretraining, no other data. Latency is one answer at a time, PyTorch on one core.",
+        "Models start from nothing: no pretraining, no other data. Latency is one answer at a time, on one core.",
         "",
     ]
     paths = {case.name: RESULTS / "narrow" / f"{case.name}.json" for case in CASES}
