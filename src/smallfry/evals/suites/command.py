@@ -61,11 +61,7 @@ def run_suite(
         results[0].controls = _controls(suite, models[0], tasks, centered, limit, console)
     for result in results:
         console.print(_table(result))
-    plain = results[0].to_dict()
-    if len(results) == 2:
-        plain["other"] = results[1].to_dict()
-        plain["comparison"] = _comparison(results[0], results[1], console)
-    return plain
+    return _together(results, console)
 
 
 def _measured(
@@ -121,6 +117,14 @@ def _table(result: SuiteResult) -> Table:
 def _score(result: SuiteResult, version: str | None) -> str:
     low, high = result.interval(version)
     return f"{result.score(version):.4f} [{low:.4f}, {high:.4f}]"
+
+
+def _together(results: Sequence[SuiteResult], console: Console) -> dict[str, Any]:
+    plain = results[0].to_dict()
+    if len(results) == 2:
+        plain["other"] = results[1].to_dict()
+        plain["comparison"] = _comparison(results[0], results[1], console)
+    return plain
 
 
 def _comparison(a: SuiteResult, b: SuiteResult, console: Console) -> list[dict[str, Any]]:
@@ -200,11 +204,7 @@ def _code(
             result.controls["majority"] = most_frequent(suite, folder, limit)
         results.append(result)
         console.print(_table(result))
-    plain = results[0].to_dict()
-    if len(results) == 2:
-        plain["other"] = results[1].to_dict()
-        plain["comparison"] = _comparison(results[0], results[1], console)
-    return plain
+    return _together(results, console)
 
 
 def _bits(paths: Sequence[Path], text: Path | None, console: Console) -> dict[str, Any]:
