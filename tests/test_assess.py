@@ -185,6 +185,7 @@ def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
         (["assess", "reverse", "--rungs", ",", "--out", "{tmp}/x"], "at least one rung"),
         (["assess", "reverse", "--target", "95", "--out", "{tmp}/x"], "such as 0.95"),
         (["run", "{tmp}"], "nothing to answer"),
+        (["eval", "{tmp}", "--suite", "blmp"], "suites: core, chatcore, blimp"),
         (["run", "{tmp}", "hello"], "no such file"),
         (["run", "{tmp}", "--input", "{tmp}/none.jsonl"], "cannot read"),
         (["check", "{tmp}/empty.jsonl"], "empty"),

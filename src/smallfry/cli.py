@@ -250,6 +250,13 @@ def evaluate(
     if suite in SUITES:
         found = run_suite(suite, models, data_dir, limit, text, controls, unsafe_code, console)
     else:
+        from smallfry.builtin import BUILTIN
+
+        if suite not in BUILTIN and not suite.startswith("hf:") and not Path(suite).exists():
+            raise SmallfryError(
+                f"--suite {suite}: no such suite, file or built-in job; suites: {', '.join(SUITES)}; "
+                f"built-in jobs: {', '.join(BUILTIN)}"
+            )
         job = _load(suite, input_column, output_column, references_column, kind, metric, where, seed)
         found = run_job(job, models, limit, controls, console)
     if as_json:
