@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smallfry.checkpoint import save_model
+from smallfry.engine.torch_engine import Sampling
 from smallfry.evals.suites import chat
 from smallfry.evals.suites.models import HfScorer, load_language_model
 from smallfry.evals.suites.scoring import Group, GuessingModel, Scored, Tool
+from smallfry.evals.suites.texts import HfTexts
+from smallfry.evals.suites.transformer import TransformerScorer
 from tests.test_suites import DATA, TOKENIZER, model
 
 QUESTION = {"query": "Which?", "choices": ["this", "that", "these"], "gold": 1}
@@ -28,10 +31,12 @@ class Scripted(GuessingModel):
         self.letter, self.text = letter, text
 
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
-        wanted = tuple(self.encode(self.lead + self.letter))
+        wanted = tuple(self.texts.encode(self.texts.lead + self.letter))
         return [[Scored(0.0 if b.ids == wanted else -1.0, 1, False) for b in g.branches] for g in groups]
 
-    def generate_ids(self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None) -> list[str]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
+    ) -> list[str]:
         written = ""
         for char in self.text:
             written += char
@@ -76,7 +81,7 @@ def test_what_is_refused(text: str) -> None:
 def test_the_calculator_finishes_what_the_model_asks_of_it() -> None:
     solution = "That is 12*100 = <<12*100="
     with_tool = Scripted(text=solution)
-    assert with_tool.generate_ids([[1]], 9, chat.calculator) == [solution + "1200>>"]
+    assert with_tool.generate([[1]], 9, chat.calculator) == [solution + "1200>>"]
     right = Scripted(text="So it is <<600*2=.\n#### 1,200")
     assert chat.measure_gsm8k(right, [PROBLEM] * 2).accuracy == 1.0
     assert chat.measure_gsm8k(right, [PROBLEM] * 2, tool=False).name == "gsm8k_no_tool"
@@ -87,16 +92,17 @@ def test_a_tool_writes_into_both_kinds_of_models(tmp_path: Path) -> None:
     lm = model()
     save_model(tmp_path, lm.model, TOKENIZER, {"name": "tiny"})
     (tmp_path / "smallfry.json").unlink()
-    other = load_language_model(tmp_path)
-    assert isinstance(other, HfScorer)
+    other = HfScorer(tmp_path)
+    same = load_language_model(tmp_path)
+    assert isinstance(same, TransformerScorer) and isinstance(same.texts, HfTexts)
 
     def once(text: str) -> str | None:
         return " yes" if " yes" not in text else None
 
-    prompt = [lm.start() + lm.encode("the small dog")]
-    for scorer in (lm, other):
-        assert " yes" in " " + scorer.generate_ids(prompt, 4, once)[0]
-    assert other.chat("hello")[-1] == lm.chat("hello")[-1]  # the same chat template
+    prompt = [lm.texts.start() + lm.texts.encode("the small dog")]
+    for scorer in (lm, other, same):
+        assert " yes" in " " + scorer.generate(prompt, 4, once)[0]
+    assert other.texts.chat("hello")[-1] == lm.texts.chat("hello")[-1]  # the same chat template
 
 
 def test_programs_come_from_the_first_code_block() -> None:

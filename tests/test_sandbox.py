@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from smallfry.engine.torch_engine import Sampling
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.code import measure_humaneval, pass_at_k, program
 from smallfry.evals.suites.sandbox import Limits, descendants, run
-from smallfry.evals.suites.scoring import GuessingModel
+from smallfry.evals.suites.scoring import GuessingModel, Tool
+from tests.test_suites import model
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")
 SHORT = Limits(seconds=2.0, memory=256 << 20)
@@ -134,9 +136,12 @@ class Writer(GuessingModel):
     """Writes one text whatever it is asked."""
 
     def __init__(self, text: str) -> None:
+        super().__init__(model())
         self.text = text
 
-    def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
+    ) -> list[str]:
         return [self.text] * len(prompts)
 
 

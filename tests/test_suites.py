@@ -6,29 +6,37 @@ import gzip
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from smallfry import checkpoint
 from smallfry.checkpoint import save_model
 from smallfry.cli import main
+from smallfry.engine.torch_engine import Sampling, pick
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites import prompts, scoring, sources
+from smallfry.evals.suites import prompts, sources, transformer
 from smallfry.evals.suites.jobs import evaluate
 from smallfry.evals.suites.measure import compare, majority, measure_suite, measure_task
 from smallfry.evals.suites.models import HfScorer, load_language_model, untrained
 from smallfry.evals.suites.prompts import Task, ask
-from smallfry.evals.suites.scoring import Branch, Group, GuessingModel, TransformerScorer
+from smallfry.evals.suites.scoring import Branch, Group, GuessingModel, in_threads, write
 from smallfry.evals.suites.text import bits_per_byte, windows
+from smallfry.evals.suites.texts import OwnTexts
+from smallfry.evals.suites.transformer import TransformerScorer
 from smallfry.forms import build_form
 from smallfry.job import Job
 from smallfry.model import Transformer
 from smallfry.predictor import ModelPredictor
 from smallfry.sizes import Shape
-from smallfry.tokenizer import BOS, Tokenizer
+from smallfry.tokenizer import BOS, END, PAD, Tokenizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "evals"
 TOKENIZER = Tokenizer.train([" the small dog saw a big cat and the answer is yes"] * 40, 300)
@@ -38,7 +46,7 @@ def model(context: int = 512, seed: int = 0) -> TransformerScorer:
     torch.set_num_threads(1)
     net = Transformer(Shape(TOKENIZER.vocab_size, 32, 2, 2, 1, 16, 64))
     net.init_weights(torch.Generator().manual_seed(seed))
-    return TransformerScorer("tiny", net.eval(), TOKENIZER, context)
+    return TransformerScorer("tiny", net.eval(), OwnTexts(TOKENIZER), context)
 
 
 MC = Task("mc", "multiple_choice", tuple({"query": f"Q{i}?", "choices": ["a b", "c"], "gold": i % 2} for i in range(6)),
@@ -69,7 +77,9 @@ def test_examples_are_seeded_by_the_question_and_never_hold_it() -> None:
 
 def test_whole_examples_are_left_out_where_the_context_is_short() -> None:
     assert ask(MC, 0, model()).shots == 2
-    whole = len(model().start() + model().encode(prompts.render(MC, MC.rows[0], prompts.examples_for(MC, 0))[0]))
+    whole = len(
+        model().texts.start() + model().texts.encode(prompts.render(MC, MC.rows[0], prompts.examples_for(MC, 0))[0])
+    )
     short = ask(MC, 0, model(context=whole - 1))
     assert short.shots == 1 and short.cut == 0
     tiny = ask(MC, 0, model(context=6))
@@ -114,14 +124,106 @@ def test_transformers_scores_alike(tmp_path: Path) -> None:
     lm = model()
     save_model(tmp_path, lm.model, TOKENIZER, {"name": "tiny"})
     (tmp_path / "smallfry.json").unlink()
-    other = load_language_model(tmp_path)
-    assert isinstance(other, HfScorer)
-    assert other.encode("the small dog") == lm.encode("the small dog")
+    other = HfScorer(tmp_path)
+    assert other.texts.encode("the small dog") == lm.texts.encode("the small dog")
     groups = [Group((BOS, 20, 30), (Branch((40, 50)), Branch((60,)))), Group((BOS,), (Branch((70, 80, 90), 1),))]
     for mine, theirs in zip(lm.score(groups), other.score(groups), strict=True):
         for a, b in zip(mine, theirs, strict=True):
             assert a.logprob == pytest.approx(b.logprob, abs=1e-3) and (a.tokens, a.greedy) == (b.tokens, b.greedy)
     assert untrained(other).score(groups) != other.score(groups)
+
+
+def hf_models() -> dict[str, Any]:
+    """Small models of every architecture that runs here, with what each may do its own way."""
+    import transformers as hf
+
+    size: dict[str, Any] = {
+        "vocab_size": TOKENIZER.vocab_size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 256, "head_dim": 8,
+        "bos_token_id": BOS, "eos_token_id": END, "pad_token_id": PAD,
+    }  # fmt: skip
+    rope = {"rope_type": "default", "rope_theta": 500.0}
+    return {
+        "llama": hf.LlamaForCausalLM(hf.LlamaConfig(**size, rope_parameters=rope, rms_norm_eps=1e-3)),
+        "tied": hf.LlamaForCausalLM(hf.LlamaConfig(**size, tie_word_embeddings=True)),
+        "qwen2": hf.Qwen2ForCausalLM(hf.Qwen2Config(**size)),
+        "qwen3": hf.Qwen3ForCausalLM(hf.Qwen3Config(**size)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["llama", "tied", "qwen2", "qwen3"])
+def test_models_of_others_run_on_our_transformer(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(3)
+    net = hf_models()[kind].eval()
+    for name, parameter in net.named_parameters():  # fresh gains of 1 and biases of 0 would hide a mistake
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, float("norm" in name), 0.3)
+    save_model(tmp_path, model().model, TOKENIZER, {})
+    (tmp_path / "smallfry.json").unlink()
+    (tmp_path / "model.safetensors").unlink()
+    net.save_pretrained(tmp_path, max_shard_size="20KB" if kind != "tied" else "1GB")  # one file, or several
+    lm = load_language_model(tmp_path)
+    assert isinstance(lm, TransformerScorer) and lm.context == 256
+    ids = torch.randint(0, TOKENIZER.vocab_size, (2, 200))
+    with torch.inference_mode():
+        ours, theirs = lm.model.logits(lm.model(ids)), net(ids).logits
+    assert torch.allclose(ours, theirs, atol=2e-4), float((ours - theirs).abs().max())
+    fresh = untrained(lm)
+    assert isinstance(fresh, TransformerScorer) and fresh.model.variant == lm.model.variant
+
+
+def test_what_our_transformer_does_not_compute_is_left_to_transformers() -> None:
+    assert checkpoint.runs_here({"model_type": "llama"})
+    for odd in (
+        {"model_type": "gpt2"}, {"model_type": "llama", "rope_scaling": {"rope_type": "llama3"}},
+        {"model_type": "llama", "attention_bias": True}, {"model_type": "qwen2", "use_sliding_window": True},
+        {"model_type": "qwen3", "hidden_act": "gelu"}, {"model_type": "llama", "quantization_config": {"bits": 4}},
+    ):  # fmt: skip
+        assert not checkpoint.runs_here(odd), odd
+
+
+@given(
+    st.lists(st.text(alphabet="ab é1 \n\t.'\r\u00a0\u2028", max_size=30), min_size=1, max_size=4), st.text(max_size=30)
+)
+def test_texts_that_begin_alike_are_cut_into_the_same_tokens(ends: list[str], start: str) -> None:
+    texts = [f"{start} the dog\nsaw a big cat {end}" for end in ends]
+    assert TOKENIZER.encode_all(texts) == [TOKENIZER.encode(text) for text in texts]
+    assert TOKENIZER.encode_all(ends) == [TOKENIZER.encode(text) for text in ends]
+
+
+def test_threads_keep_the_order_and_begin_no_more_than_is_asked_for() -> None:
+    begun = []
+
+    def work(n: int) -> int:
+        begun.append(n)
+        time.sleep(0.002 * (n % 3))
+        return n * n
+
+    assert list(in_threads(work, range(20), 3)) == [n * n for n in range(20)]
+    begun.clear()
+    results = in_threads(work, range(1000), 2)
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    results.close()
+    assert len(begun) < 20
+    two, one = model(), model()
+    two.workers, one.workers = 2, 1
+    assert np.array_equal(measure_task(two, MC).right, measure_task(one, MC).right)
+    written = write(two, ["the dog", "a cat saw", "the"], 8)
+    assert written == write(one, ["the dog", "a cat saw", "the"], 8)
+
+
+def test_sampled_answers_depend_on_the_seed_and_not_on_their_company() -> None:
+    lm = model()
+    prompts = ["the small dog", "a big cat", "the answer"]
+    drawn = write(lm, prompts, 12, Sampling(temperature=1.0, seed=1))
+    assert drawn == write(lm, prompts, 12, Sampling(temperature=1.0, seed=1))
+    assert drawn != write(lm, prompts, 12, Sampling(temperature=1.0, seed=2))
+    assert drawn[:1] == write(lm, prompts[:1], 12, Sampling(temperature=1.0, seed=1))
+    assert write(lm, prompts, 12, Sampling(temperature=1e-4)) == write(lm, prompts, 12)
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05]))
+    draws = np.random.default_rng(0)
+    counts = np.bincount([pick(logits, Sampling(1.0, 0.75), draws) for _ in range(4000)], minlength=4) / 4000
+    assert counts[2:].sum() == 0 and counts[0] == pytest.approx(0.625, abs=0.03)
 
 
 def test_every_token_of_a_text_is_scored_once_and_bits_are_per_byte() -> None:
@@ -138,12 +240,12 @@ def test_every_token_of_a_text_is_scored_once_and_bits_are_per_byte() -> None:
 
 def test_what_is_written_keeps_its_first_spaces_and_fits_a_short_context(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = model(context=32)
-    texts = lm.generate(["def f(x):\n"] * 2, 200)  # more than half of the context is never asked for
+    texts = write(lm, ["def f(x):\n"] * 2, 200)  # more than half of the context is never asked for
     assert len(texts) == 2
     code = TOKENIZER.encode("    return x")
-    engine = SimpleNamespace(generate=lambda prompts, constraints, max_new: [SimpleNamespace(ids=code)] * len(prompts))
-    monkeypatch.setattr(scoring, "TorchEngine", lambda net: engine)
-    assert lm.generate(["def f(x):\n"], 20) == ["    return x"]
+    engine = SimpleNamespace(generate=lambda prompts, *_: [SimpleNamespace(ids=code)] * len(prompts))
+    monkeypatch.setattr(transformer, "TorchEngine", lambda net, end: engine)
+    assert write(lm, ["def f(x):\n"], 20) == ["    return x"]
 
 
 # ---- results --------------------------------------------------------------------------------------------------------

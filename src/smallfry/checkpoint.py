@@ -20,7 +20,7 @@ from torch import Tensor
 
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json, write_atomic
-from smallfry.model import NORM_EPS, ROPE_THETA, Transformer
+from smallfry.model import NORM_EPS, ROPE_THETA, Transformer, Variant
 from smallfry.sizes import Shape
 from smallfry.tokenizer import ASSISTANT, BOS, CHAT_TEMPLATE, END, PAD, SPECIALS, Tokenizer
 
@@ -77,24 +77,34 @@ def hf_config(shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def to_hf_state(model: Transformer) -> dict[str, Tensor]:
-    """The weights under Qwen3's names, fused matrices split."""
+    """The weights under the names of Qwen3, Qwen2 and Llama, fused matrices split."""
     s = model.shape
     state: dict[str, Tensor] = {"model.embed_tokens.weight": model.embed.weight, "model.norm.weight": model.norm}
+    if not s.tie_embeddings:
+        state["lm_head.weight"] = model.head.weight
     q, kv = s.num_heads * s.head_dim, s.num_kv_heads * s.head_dim
     for i, block in enumerate(model.blocks):
         p = dict(block.named_parameters())
-        names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-        parts = dict(zip(names, torch.split(p["qkv.weight"], [q, kv, kv]), strict=True))
-        parts |= dict(zip(("mlp.gate_proj", "mlp.up_proj"), p["gate_up.weight"].chunk(2), strict=True))
-        parts |= {"self_attn.o_proj": p["o.weight"], "mlp.down_proj": p["down.weight"]}
-        parts |= {"self_attn.q_norm": p["q_norm"], "self_attn.k_norm": p["k_norm"]}
-        parts |= {"input_layernorm": p["input_norm"], "post_attention_layernorm": p["post_norm"]}
-        state |= {f"model.layers.{i}.{name}.weight": tensor for name, tensor in parts.items()}
+        parts: dict[str, Tensor] = {}
+        for end in ("weight", "bias") if "qkv.bias" in p else ("weight",):
+            names = tuple(f"self_attn.{n}_proj.{end}" for n in "qkv")
+            parts |= dict(zip(names, torch.split(p[f"qkv.{end}"], [q, kv, kv]), strict=True))
+        gate_up = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
+        parts |= dict(zip(gate_up, p["gate_up.weight"].chunk(2), strict=True))
+        parts |= {theirs: p[ours] for ours, theirs in _NAMES.items() if ours in p}
+        state |= {f"model.layers.{i}.{name}": tensor for name, tensor in parts.items()}
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
+_NAMES = {
+    "o.weight": "self_attn.o_proj.weight", "down.weight": "mlp.down_proj.weight",
+    "q_norm": "self_attn.q_norm.weight", "k_norm": "self_attn.k_norm.weight",
+    "input_norm": "input_layernorm.weight", "post_norm": "post_attention_layernorm.weight",
+}  # fmt: skip
+
+
 def from_hf_state(model: Transformer, state: dict[str, Tensor], where: str) -> None:
-    """Load Qwen3-named weights, fusing q/k/v and gate/up.
+    """Load weights under Qwen3's names, fusing q/k/v and gate/up.
 
     Raises:
         SmallfryError: When a tensor is missing or has another shape.
@@ -110,17 +120,18 @@ def from_hf_state(model: Transformer, state: dict[str, Tensor], where: str) -> N
     with torch.no_grad():
         model.embed.weight.copy_(state["model.embed_tokens.weight"])
         model.norm.copy_(state["model.norm.weight"])
+        if not model.shape.tie_embeddings:
+            model.head.weight.copy_(state["lm_head.weight"])
         for i, block in enumerate(model.blocks):
-            w = {k.removeprefix(f"model.layers.{i}.").removesuffix(".weight"): v for k, v in state.items()}
-            p = dict(block.named_parameters())
-            p["qkv.weight"].copy_(torch.cat([w[f"self_attn.{n}_proj"] for n in "qkv"]))
-            p["gate_up.weight"].copy_(torch.cat([w["mlp.gate_proj"], w["mlp.up_proj"]]))
-            p["o.weight"].copy_(w["self_attn.o_proj"])
-            p["down.weight"].copy_(w["mlp.down_proj"])
-            p["q_norm"].copy_(w["self_attn.q_norm"])
-            p["k_norm"].copy_(w["self_attn.k_norm"])
-            p["input_norm"].copy_(w["input_layernorm"])
-            p["post_norm"].copy_(w["post_attention_layernorm"])
+            for name, parameter in block.named_parameters():
+                part, _, end = name.partition(".")
+                if part == "qkv":
+                    theirs = [f"self_attn.{n}_proj.{end}" for n in "qkv"]
+                elif part == "gate_up":
+                    theirs = ["mlp.gate_proj.weight", "mlp.up_proj.weight"]
+                else:
+                    theirs = [_NAMES[name]]
+                parameter.copy_(torch.cat([state[f"model.layers.{i}.{t}"] for t in theirs]))
 
 
 def save_model(path: Path, model: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> None:
@@ -169,39 +180,87 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> tuple[Transforme
     """
     if not path.is_dir():
         raise SmallfryError(f"{path}: no such directory; expected a model directory (config.json, model.safetensors)")
-    config = read_json(path / "config.json")
     card = read_json(path / "smallfry.json")
-    shape = shape_of(config, path / "config.json")
-    try:
-        state = load_file(path / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise SmallfryError(f"{path / 'model.safetensors'}: cannot read the weights ({error})") from None
-    stored = next((tensor.dtype for tensor in state.values()), torch.float32)
-    model = Transformer(shape).to(dtype or stored)
-    from_hf_state(model, state, str(path / "model.safetensors"))
-    return model.eval(), card
+    return load_weights(path, dtype).eval(), card
 
 
-def shape_of(config: dict[str, Any], where: Path) -> Shape:
-    """The shape that a ``config.json`` describes.
+def load_weights(path: Path, dtype: torch.dtype | None = None) -> Transformer:
+    """The network in a Hugging Face directory of a Qwen3, Qwen2 or Llama model, whoever trained it.
+
+    Args:
+        path: The directory; one weights file, or several with their index.
+        dtype: Precision to compute in; the stored one by default.
 
     Raises:
-        SmallfryError: When it is not a Qwen3 model of the kind written here.
+        SmallfryError: When a file is missing or broken, or the architecture is another (`runs_here` tells).
     """
-    try:
-        if config["model_type"] != "qwen3" or not config["tie_word_embeddings"]:
-            raise SmallfryError(f"{where}: expected a tied qwen3 model, got {config['model_type']!r}")
-        return Shape(
-            vocab_size=int(config["vocab_size"]),
-            hidden_size=int(config["hidden_size"]),
-            num_layers=int(config["num_hidden_layers"]),
-            num_heads=int(config["num_attention_heads"]),
-            num_kv_heads=int(config["num_key_value_heads"]),
-            head_dim=int(config["head_dim"]),
-            intermediate_size=int(config["intermediate_size"]),
+    config = read_json(path / "config.json")
+    shape, variant = architecture_of(config, path / "config.json")
+    index = path / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if not (path / names[0]).exists() and index.exists():
+        names = sorted({Path(str(name)).name for name in read_json(index).get("weight_map", {}).values()})
+    state: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            state |= load_file(path / name)
+        except (OSError, SafetensorError) as error:
+            raise SmallfryError(f"{path / name}: cannot read the weights ({error})") from None
+    stored = next((tensor.dtype for tensor in state.values()), torch.float32)
+    model = Transformer(shape, variant=variant).to(dtype or stored)
+    from_hf_state(model, state, str(path / names[0]))
+    return model
+
+
+_QK_NORM = {"qwen3": True, "qwen2": False, "llama": False}
+
+
+def runs_here(config: dict[str, Any]) -> bool:
+    """Whether `Transformer` computes exactly what a ``config.json`` describes."""
+    rope = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or {}
+    kinds = {str(rope.get("rope_type", "default")), str(scaling.get("rope_type", scaling.get("type", "default")))}
+    return (
+        config.get("model_type") in _QK_NORM
+        and kinds == {"default"}
+        and config.get("hidden_act", "silu") == "silu"
+        and not config.get("attention_bias")
+        and not config.get("mlp_bias")
+        and not config.get("use_sliding_window")
+        and float(rope.get("partial_rotary_factor", 1.0)) == 1.0
+        and not config.get("quantization_config")
+    )
+
+
+def architecture_of(config: dict[str, Any], where: Path) -> tuple[Shape, Variant]:
+    """The shape that a ``config.json`` describes, and what it does its own way.
+
+    Raises:
+        SmallfryError: When it is no plain Qwen3, Qwen2 or Llama model.
+    """
+    if not runs_here(config):
+        raise SmallfryError(
+            f"{where}: expected a plain qwen3, qwen2 or llama model (no scaled positions, sliding windows or "
+            f"quantised weights), got {config.get('model_type')!r}"
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise SmallfryError(f"{where}: {error!s} is missing or wrong; expected a Qwen3 config.json") from None
+    try:
+        heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
+        kind = str(config["model_type"])
+        theta = (config.get("rope_parameters") or {}).get("rope_theta", config.get("rope_theta", 10_000.0))
+        shape = Shape(
+            vocab_size=int(config["vocab_size"]),
+            hidden_size=width,
+            num_layers=int(config["num_hidden_layers"]),
+            num_heads=heads,
+            num_kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_dim=int(config.get("head_dim") or (128 if kind == "qwen3" else width // heads)),
+            intermediate_size=int(config["intermediate_size"]),
+            tie_embeddings=bool(config.get("tie_word_embeddings", False)),
+            qk_norm=_QK_NORM[kind],
+        )
+        return shape, Variant(float(theta), float(config.get("rms_norm_eps", 1e-6)), kind == "qwen2")
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise SmallfryError(f"{where}: {error!s} is missing or wrong; expected the config.json of a model") from None
 
 
 def _dump(data: dict[str, Any]) -> str:

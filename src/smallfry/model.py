@@ -2,13 +2,15 @@
 
 RMSNorm before each half of a block, rotary positions, normalised queries and keys, SwiGLU, no biases, tied embeddings.
 The weights are the ones of ``Qwen3ForCausalLM`` (`checkpoint.to_hf_state` splits the two fused matrices), so that
-transformers, llama.cpp and vLLM run a saved model without this code.
+transformers, llama.cpp and vLLM run a saved model without this code. What Llama, Qwen2 and Qwen3 models that others
+trained do differently is a `Variant`, so that they are measured by the same code.
 """
 
 from __future__ import annotations
 
 import math
 import random
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -19,6 +21,25 @@ from smallfry.sizes import Shape
 
 NORM_EPS = 1e-6
 ROPE_THETA = 10_000.0
+_QUERY_BLOCK = 128  # queries whose scores are computed together where nothing is to be differentiated
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What a model of a `Shape` may do its own way.
+
+    Args:
+        rope_theta: Base of the rotary frequencies.
+        norm_eps: What RMSNorm adds to the mean square.
+        qkv_bias: Queries, keys and values have biases (Qwen2).
+    """
+
+    rope_theta: float = ROPE_THETA
+    norm_eps: float = NORM_EPS
+    qkv_bias: bool = False
+
+
+OURS = Variant()
 
 
 class RmsNorm(torch.autograd.Function):
@@ -28,29 +49,29 @@ class RmsNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float) -> Tensor:
         """Normalise the last dimension of ``x`` and scale by ``gain``."""
         wide = torch.promote_types(x.dtype, torch.float32)
         r = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-        r = r.square_().mul_(1.0 / x.shape[-1]).add_(NORM_EPS).rsqrt_().to(x.dtype)
+        r = r.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
         ctx.save_for_backward(x, gain, r)
         normed: Tensor = x * r
         return normed.mul_(gain)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """D x = r (g dy - n mean(n g dy)) with n = x r; d g = sum(dy n)."""
         x, gain, r = ctx.saved_tensors
         n = x * r
         grad_n = grad * gain
         grad_gain = (grad * n).flatten(0, -2).sum(0)
         mean = (grad_n * n).mean(-1, keepdim=True)
-        return grad_n.sub_(n.mul_(mean)).mul_(r), grad_gain
+        return grad_n.sub_(n.mul_(mean)).mul_(r), grad_gain, None
 
 
-def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
+def rms_norm(x: Tensor, gain: Tensor, eps: float = NORM_EPS) -> Tensor:
     """RMSNorm over the last dimension of ``x``, scaled by ``gain``."""
-    return cast(Tensor, RmsNorm.apply(x, gain))  # type: ignore[no-untyped-call]
+    return cast(Tensor, RmsNorm.apply(x, gain, eps))  # type: ignore[no-untyped-call]
 
 
 def rotary_tables(length: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -110,14 +131,15 @@ class Cache:
 class Block(nn.Module):
     """Attention and SwiGLU, each on a normalised copy of the residual stream."""
 
-    def __init__(self, shape: Shape, drop: MaskPool) -> None:
+    def __init__(self, shape: Shape, drop: MaskPool, variant: Variant) -> None:
         super().__init__()
-        self.shape, self.drop = shape, drop
+        self.shape, self.drop, self.eps = shape, drop, variant.norm_eps
         width, heads = shape.hidden_size, shape.num_heads + 2 * shape.num_kv_heads
         self.input_norm = nn.Parameter(torch.ones(width))
-        self.qkv = nn.Linear(width, heads * shape.head_dim, bias=False)
-        self.q_norm = nn.Parameter(torch.ones(shape.head_dim))
-        self.k_norm = nn.Parameter(torch.ones(shape.head_dim))
+        self.qkv = nn.Linear(width, heads * shape.head_dim, bias=variant.qkv_bias)
+        if shape.qk_norm:
+            self.q_norm = nn.Parameter(torch.ones(shape.head_dim))
+            self.k_norm = nn.Parameter(torch.ones(shape.head_dim))
         self.o = nn.Linear(shape.num_heads * shape.head_dim, width, bias=False)
         self.post_norm = nn.Parameter(torch.ones(width))
         self.gate_up = nn.Linear(width, 2 * shape.intermediate_size, bias=False)
@@ -127,8 +149,8 @@ class Block(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, cache: tuple[Tensor, Tensor, Tensor] | None
     ) -> Tensor:
         """One block over ``x`` ``(B, T, C)``; see `Transformer.forward` for the other arguments."""
-        x = x + self._drop(self._attend(rms_norm(x, self.input_norm), cos, sin, mask, cache))
-        gate, up = self.gate_up(rms_norm(x, self.post_norm)).chunk(2, dim=-1)  # (B, T, F) each
+        x = x + self._drop(self._attend(rms_norm(x, self.input_norm, self.eps), cos, sin, mask, cache))
+        gate, up = self.gate_up(rms_norm(x, self.post_norm, self.eps)).chunk(2, dim=-1)  # (B, T, F) each
         return x + self._drop(self.down(F.silu(gate) * up))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -141,9 +163,12 @@ class Block(nn.Module):
         batch, length, _ = x.shape
         heads = self.qkv(x).view(batch, length, s.num_heads + 2 * s.num_kv_heads, s.head_dim).transpose(1, 2)
         q, k, v = heads.split([s.num_heads, s.num_kv_heads, s.num_kv_heads], dim=1)  # (B, H, T, D)
-        # The 1 / sqrt(D) of the scores goes into the queries' gain, which is smaller than the queries.
-        q = rotate(rms_norm(q, self.q_norm * (1.0 / math.sqrt(s.head_dim))), cos, sin)
-        k = rotate(rms_norm(k, self.k_norm), cos, sin)
+        scale = 1.0 / math.sqrt(s.head_dim)
+        if s.qk_norm:  # the scores' scale goes into the queries' gain, which is smaller than the queries
+            q, k = rms_norm(q, self.q_norm * scale, self.eps), rms_norm(k, self.k_norm, self.eps)
+        else:
+            q = q * scale
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
             keys, values, positions = cache
             keys[torch.arange(batch)[:, None], :, positions] = k.transpose(1, 2)
@@ -152,10 +177,29 @@ class Block(nn.Module):
         if s.num_kv_heads != s.num_heads:
             repeat = s.num_heads // s.num_kv_heads
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-        # Written out: at these lengths PyTorch's fused attention is up to ten times slower backwards on a CPU.
-        scores = (q @ k.transpose(-1, -2)).add_(mask)  # (B, H, T, S)
-        out = torch.softmax(scores, dim=-1) @ v
+        out = _attention(q, k, v, mask, causal=cache is None)  # (B, H, T, D)
         return cast(Tensor, self.o(out.transpose(1, 2).reshape(batch, length, s.num_heads * s.head_dim)))
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, causal: bool) -> Tensor:
+    """Attention written out: on a CPU PyTorch's fused kernel is twice as slow forwards and up to ten times backwards.
+
+    Args:
+        q: Scaled queries ``(B, H, T, D)``.
+        k: Keys ``(B, H, S, D)``.
+        v: Values ``(B, H, S, D)``.
+        mask: ``(..., T, S)``, 0 or -inf.
+        causal: No query looks at a key behind its own place: the upper half of the scores need not be computed.
+    """
+    length = q.shape[2]
+    if not causal or length <= 1.5 * _QUERY_BLOCK or torch.is_grad_enabled():
+        return torch.softmax((q @ k.transpose(-1, -2)).add_(mask), dim=-1) @ v
+    blocks = []
+    for at in range(0, length, _QUERY_BLOCK):
+        end = min(length, at + _QUERY_BLOCK)
+        scores = (q[:, :, at:end] @ k[:, :, :end].transpose(-1, -2)).add_(mask[..., at:end, :end])
+        blocks.append(torch.softmax(scores, dim=-1) @ v[:, :, :end])
+    return torch.cat(blocks, dim=2)
 
 
 def _earlier(positions: Tensor, span: int, dtype: torch.dtype) -> Tensor:
@@ -170,15 +214,18 @@ class Transformer(nn.Module):
     Args:
         shape: Sizes.
         dropout: Probability of zeroing a residual update or an embedding feature while training.
+        variant: How it differs from the models made here.
     """
 
-    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
+    def __init__(self, shape: Shape, dropout: float = 0.0, variant: Variant = OURS) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.variant = shape, variant
         self.drop = MaskPool(dropout)
         self.embed = nn.Embedding(shape.vocab_size, shape.hidden_size)
-        self.blocks = nn.ModuleList([Block(shape, self.drop) for _ in range(shape.num_layers)])
+        self.blocks = nn.ModuleList([Block(shape, self.drop, variant) for _ in range(shape.num_layers)])
         self.norm = nn.Parameter(torch.ones(shape.hidden_size))
+        if not shape.tie_embeddings:
+            self.head = nn.Linear(shape.hidden_size, shape.vocab_size, bias=False)
         self._tables: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
@@ -186,10 +233,10 @@ class Transformer(nn.Module):
         """Starting weights: embeddings N(0, 0.02), matrices N(0, 1/fan_in), what a block adds shrunk by depth."""
         for name, p in self.named_parameters():
             if p.dim() < 2:
-                p.fill_(1.0)
+                p.fill_(0.0 if name.endswith("bias") else 1.0)
                 continue
             std = 0.02
-            if not name.startswith("embed"):
+            if not name.startswith(("embed", "head")):
                 std = 1.0 / math.sqrt(p.shape[1])
                 if name.endswith(("o.weight", "down.weight")):
                     std /= math.sqrt(2 * self.shape.num_layers)
@@ -227,11 +274,11 @@ class Transformer(nn.Module):
                 assert positions is not None
                 layer = (cache.keys[index], cache.values[index], positions)
             x = block(x, cos, sin, mask, layer)
-        return rms_norm(x, self.norm)
+        return rms_norm(x, self.norm, self.variant.norm_eps)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """``(..., C)`` -> ``(..., V)`` through the tied embedding."""
-        return F.linear(hidden, self.embed.weight)
+        """``(..., C)`` -> ``(..., V)`` through the embedding table, or the head of its own where it is not tied."""
+        return F.linear(hidden, self.embed.weight if self.shape.tie_embeddings else self.head.weight)
 
     def _rotary(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Tables in the model's dtype; the first half of the sines is negated, which is what `rotate` expects."""
@@ -240,7 +287,7 @@ class Transformer(nn.Module):
         if held is None or held.shape[0] < length or held.dtype != dtype or held.device != device:
             # Also when first needed while answering: a table made in inference mode could not be trained with.
             with torch.inference_mode(False), torch.no_grad():
-                cos, sin = rotary_tables(max(length, 256), self.shape.head_dim, ROPE_THETA, device)
+                cos, sin = rotary_tables(max(length, 256), self.shape.head_dim, self.variant.rope_theta, device)
                 sin[:, : self.shape.head_dim // 2] *= -1
                 self._tables = (cos.to(dtype), sin.to(dtype))
         assert self._tables is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ SPECIALS = ("<|bos|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|mas
 MIN_VOCAB = len(SPECIALS) + 256
 MAX_VOCAB = 65_536
 _LONG_WORD = 128
+_LINE_START = re.compile(r"(?<=\n)(?=\S)")
+_MOST_LINES = 50_000  # lines whose tokens are remembered
 
 # Qwen2's split pattern: contractions, words with one leading non-letter, SINGLE digits, punctuation runs, white space.
 SPLIT = (
@@ -89,6 +92,7 @@ class Tokenizer:
         self._ranks: dict[tuple[str, str], int] = {(a, b): i for i, (a, b) in enumerate(merges)}
         self._pre = _pre_tokenizer()
         self._words: dict[str, list[int]] = {}
+        self._lines: dict[str, list[int]] = {}
         self.compiled: Any = None  # the grammar library's form of this tokenizer, made when first needed
         self.units: dict[str, int] = {unit: self.vocab[to_byte_chars(unit)] for unit in units}
 
@@ -172,6 +176,28 @@ class Tokenizer:
         """Ids of plain text; special tokens written in it are treated as text."""
         return [i for word in self.words(text) for i in self.word_ids(word)]
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts that begin alike or have lines in common: each line is cut into tokens once.
+
+        A piece never reaches over a line break into the next line's first letter, nor over the space before a word, so
+        that a text may be cut there.
+        """
+        cut = _last_word(_common_start(min(texts), max(texts))) if len(texts) > 1 else 0
+        head = self._encode_lines(texts[0][:cut]) if cut else []
+        return [head + self._encode_lines(text[cut:]) for text in texts]
+
+    def _encode_lines(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for line in _LINE_START.split(text):
+            known = self._lines.get(line)
+            if known is None:
+                known = self.encode(line)
+                if len(self._lines) >= _MOST_LINES:
+                    self._lines.clear()
+                self._lines[line] = known
+            ids += known
+        return ids
+
     def encode_output(self, text: str) -> list[int]:
         """Ids of an output: the whole text, else each of its words, is one token where it is a unit."""
         whole = self.units.get(text)
@@ -241,6 +267,22 @@ class Tokenizer:
             if token not in SPECIALS:
                 sizes[index] = len(token)  # one stand-in character a byte
         return sizes
+
+
+def _common_start(a: str, b: str) -> str:
+    """What two texts begin with; those of the least and the greatest of many are what all begin with."""
+    for at, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return a[:at]
+    return min(a, b, key=len)
+
+
+def _last_word(text: str) -> int:
+    """Where the last word begins that is begun by one space between two other characters; 0 where there is none."""
+    at = text.rfind(" ", 1, len(text) - 1)
+    while at > 0 and (text[at - 1].isspace() or text[at + 1].isspace()):
+        at = text.rfind(" ", 1, at)
+    return max(0, at)
 
 
 def split_words(text: str) -> list[str]:

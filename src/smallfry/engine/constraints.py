@@ -103,6 +103,16 @@ class InlineConstraint:
             self.at += 1
 
 
+class Speller(Protocol):
+    """What turns texts into tokens and back."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+
+
 class ToolConstraint:
     """Anything may be written, and a tool writes on where it has something to say.
 
@@ -111,7 +121,7 @@ class ToolConstraint:
         tool: From the text written so far to what must come next, or None.
     """
 
-    def __init__(self, tokenizer: Tokenizer, tool: Callable[[str], str | None]) -> None:
+    def __init__(self, tokenizer: Speller, tool: Callable[[str], str | None]) -> None:
         self._tokenizer, self._tool = tokenizer, tool
         self._written: list[int] = []
         self._forced: list[int] = []

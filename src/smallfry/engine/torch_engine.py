@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,27 +26,69 @@ class Answer:
     logprob: float
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn where the likeliest is not simply taken.
+
+    Args:
+        temperature: What logits are divided by; above 0.
+        top_p: Only the likeliest tokens are drawn that have this much probability together (Holtzman et al. 2020).
+        seed: Of the draws.
+        rows: Number of each prompt; its draws depend on the seed and this number, not on what is answered beside it.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    rows: tuple[int, ...] = ()
+
+    def of(self, rows: Sequence[int]) -> Sampling:
+        """The same for some of the prompts."""
+        return replace(self, rows=tuple(self.rows[i] for i in rows) if self.rows else tuple(rows))
+
+    def draws(self, row: int) -> np.random.Generator:
+        """The generator of one prompt."""
+        return np.random.default_rng([self.seed, self.rows[row] if self.rows else row])
+
+
+def pick(logits: np.ndarray, sampling: Sampling, draws: np.random.Generator) -> int:
+    """Draw a token from logits ``(V,)``."""
+    scaled = logits.astype(np.float64) / sampling.temperature
+    p = np.exp(scaled - scaled.max())
+    p /= p.sum()
+    if sampling.top_p < 1.0:
+        order = np.argsort(-p, kind="stable")
+        kept = order[: int(np.searchsorted(np.cumsum(p[order]), sampling.top_p)) + 1]
+        thinned = np.zeros_like(p)
+        thinned[kept] = p[kept]
+        p = thinned / thinned.sum()
+    return int(draws.choice(len(p), p=p))
+
+
 class TorchEngine:
-    """Greedy decoding of many prompts at once; rows may be of any length and finish at any time.
+    """Decoding of many prompts at once; rows may be of any length and finish at any time.
 
     Args:
         model: A model in evaluation mode.
+        end: The token that ends an answer.
     """
 
-    def __init__(self, model: Transformer) -> None:
-        self.model = model
+    def __init__(self, model: Transformer, end: int = END) -> None:
+        self.model, self.end = model, end
         self.device = model.embed.weight.device
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[Sequence[int]], constraints: Sequence[Constraint | None], max_new: int
-    ) -> list[Answer]:
-        """Answer every prompt greedily.
+        self, prompts: Sequence[Sequence[int]], constraints: Sequence[Constraint | None], max_new: int,
+        sampling: Sampling | None = None,
+    ) -> list[Answer]:  # fmt: skip
+        """Answer every prompt.
 
         Args:
             prompts: Ids of each prompt.
             constraints: What each answer may hold, None for anything; they are advanced.
             max_new: Most tokens an answer may have, forced ones not counted against it when a constraint forces them.
+            sampling: How free tokens are drawn; None takes the likeliest.
 
         Returns:
             Answers in the order of the prompts.
@@ -56,13 +98,15 @@ class TorchEngine:
         forced = [_forced_room(c) for c in constraints]
         rooms = [n + f + max_new for n, f in zip(lengths, forced, strict=True)]
         for group in batches_of(lengths, _PROMPT_TOKENS, rooms, _CACHED_TOKENS):
-            rows = [_Row(list(prompts[i]), constraints[i]) for i in group]
-            self._run(rows, max_new)
+            rows = [_Row(list(prompts[i]), constraints[i], self.end) for i in group]
+            for row, i in zip(rows, group, strict=True):
+                row.draws = sampling.draws(i) if sampling else None
+            self._run(rows, max_new, sampling)
             for i, row in zip(group, rows, strict=True):
                 answers[i] = Answer(row.written, row.logprob)
         return [a for a in answers if a is not None]
 
-    def _run(self, rows: list[_Row], max_new: int) -> None:
+    def _run(self, rows: list[_Row], max_new: int, sampling: Sampling | None) -> None:
         live = list(rows)
         room = max(len(r.pending) for r in live) + max_new + max(_forced_room(r.constraint) for r in live)
         dtype = self.model.embed.weight.dtype
@@ -70,7 +114,7 @@ class TorchEngine:
         for _ in range(max_new):
             hidden = self._feed(live, cache)
             logits = self.model.logits(hidden).float()  # (B, V)
-            for row, choice in zip(live, self._choose(live, logits), strict=True):
+            for row, choice in zip(live, self._choose(live, logits, sampling), strict=True):
                 row.take(*choice)
             for row in live:
                 row.done = row.done or row.position + len(row.pending) >= room
@@ -103,8 +147,7 @@ class TorchEngine:
         hidden = self.model(ids.to(self.device), cache, positions.to(self.device))
         return hidden[torch.arange(len(rows)), last]  # type: ignore[no-any-return]
 
-    @staticmethod
-    def _choose(rows: Sequence[_Row], logits: Tensor) -> list[tuple[int, float]]:
+    def _choose(self, rows: Sequence[_Row], logits: Tensor, sampling: Sampling | None) -> list[tuple[int, float]]:
         free = [
             i for i, r in enumerate(rows) if not r.done and (r.constraint is None or r.constraint.allowed() is None)
         ]
@@ -112,14 +155,18 @@ class TorchEngine:
         if free:
             logprobs = torch.log_softmax(logits[free], dim=-1)
             values, ids = logprobs.max(dim=-1)
-            for i, token, value in zip(free, ids.tolist(), values.tolist(), strict=True):
+            for i, token, value, row in zip(free, ids.tolist(), values.tolist(), logprobs, strict=True):
+                draws = rows[i].draws
+                if sampling is not None and draws is not None:
+                    token = pick(row.cpu().numpy(), sampling, draws)
+                    value = float(row[token])
                 best[i] = (token, value)
         table = logits.cpu().numpy() if len(free) < len(rows) else None
         for i, row in enumerate(rows):
             if i in best:
                 continue
             if row.done:
-                best[i] = (END, 0.0)
+                best[i] = (self.end, 0.0)
                 continue
             assert table is not None and row.constraint is not None
             allowed = row.constraint.allowed()
@@ -207,9 +254,11 @@ def _forced_room(constraint: Constraint | None) -> int:
 class _Row:
     """One answer being written."""
 
-    __slots__ = ("constraint", "done", "logprob", "pending", "position", "written")
+    __slots__ = ("constraint", "done", "draws", "end", "logprob", "pending", "position", "written")
 
-    def __init__(self, prompt: list[int], constraint: Constraint | None) -> None:
+    def __init__(self, prompt: list[int], constraint: Constraint | None, end: int) -> None:
+        self.end = end
+        self.draws: np.random.Generator | None = None
         self.pending = prompt  # tokens not read by the model yet
         self.constraint = constraint
         self.position = 0
@@ -224,7 +273,7 @@ class _Row:
         self.pending = []
         self.logprob += logprob
         while True:
-            if token == END:
+            if token == self.end:
                 self.done = True
                 self.pending = [PAD]
                 return

@@ -21,8 +21,8 @@ import numpy as np
 
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.code import humaneval_rows, run_all
-from smallfry.evals.suites.measure import SuiteResult, TaskResult
-from smallfry.evals.suites.scoring import Branch, Group, LanguageModel
+from smallfry.evals.suites.measure import CHUNK, SuiteResult, TaskResult
+from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, in_threads
 from smallfry.evals.suites.sources import BASELINES, read_rows
 
 LETTERS = "ABCDEFGHIJ"
@@ -71,12 +71,13 @@ def measure_letters(
     groups = []
     cut = 0
     for row in asked:
-        prefix = model.chat(letters_prompt(row["query"], row["choices"], model.lead))
-        answers = [tuple(model.encode(model.lead + letter)) for letter in LETTERS[: len(row["choices"])]]
+        prefix = model.texts.chat(letters_prompt(row["query"], row["choices"], model.texts.lead))
+        answers = [tuple(model.texts.encode(model.texts.lead + letter)) for letter in LETTERS[: len(row["choices"])]]
         room = model.context - max(map(len, answers))
         cut += len(prefix) > room
         groups.append(Group(tuple(prefix[-room:]), tuple(map(Branch, answers))))
-    scored = model.score(groups)
+    slices = (groups[at : at + CHUNK] for at in range(0, len(groups), CHUNK))
+    scored = [s for part in in_threads(model.score, slices, model.workers) for s in part]
     best = [max(range(len(s)), key=lambda i, s=s: s[i].logprob) for s in scored]  # type: ignore[misc]
     right = np.array([choice == int(row["gold"]) for choice, row in zip(best, asked, strict=True)], dtype=bool)
     return TaskResult(name, len(asked), len(rows), right, dict.fromkeys(BASELINES, 0.25), cut=cut)
@@ -145,8 +146,8 @@ def measure_gsm8k(
         tool: Whether the calculator finishes what the model asks of it.
     """
     asked = _order(rows)[:limit] if limit else rows
-    prompts = [model.chat(str(row["question"])) for row in asked]
-    texts = model.generate_ids(prompts, MAX_NEW, calculator if tool else None)
+    prompts = [model.texts.chat(str(row["question"])) for row in asked]
+    texts = model.generate(prompts, MAX_NEW, calculator if tool else None)
     right = np.array(
         [final_answer(text) == str(row["final"]).replace(",", "") for text, row in zip(texts, asked, strict=True)],
         dtype=bool,
@@ -178,7 +179,7 @@ def measure_chat_code(
     if not unsafe:
         sandbox.require()
     asked = _order(problems)[:limit] if limit else problems
-    replies = model.generate_ids([model.chat(str(p["prompt"])) for p in asked], MAX_NEW, None)
+    replies = model.generate([model.texts.chat(str(p["prompt"])) for p in asked], MAX_NEW, None)
     right = run_all([chat_program(p, reply) for p, reply in zip(asked, replies, strict=True)], unsafe)
     return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(BASELINES, 0.0))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.measure import TaskResult
-from smallfry.evals.suites.scoring import LanguageModel
+from smallfry.evals.suites.scoring import LanguageModel, write
 from smallfry.evals.suites.sources import read_rows
 
 MAX_NEW = 384  # tokens of a completion
@@ -74,6 +74,6 @@ def measure_humaneval(
     if not unsafe:
         sandbox.require()
     asked = problems[:limit] if limit else problems
-    texts = model.generate([str(p["prompt"]) for p in asked], MAX_NEW)
+    texts = write(model, [str(p["prompt"]) for p in asked], MAX_NEW)
     right = run_all([program(p, text) for p, text in zip(asked, texts, strict=True)], unsafe)
     return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(("v1", "v2"), 0.0))

@@ -12,8 +12,8 @@ import numpy as np
 
 from smallfry.evals.paired import Paired, holm, mcnemar
 from smallfry.evals.statistics import minimum_detectable_difference, normal_quantile, wilson
-from smallfry.evals.suites.prompts import Task, ask
-from smallfry.evals.suites.scoring import LanguageModel
+from smallfry.evals.suites.prompts import Question, Task, ask
+from smallfry.evals.suites.scoring import LanguageModel, in_threads
 
 CHUNK = 200  # questions between two looks at whether a task is worth going on with
 LEAVE = 0.01  # a task whose upper bound lies this close to the floor or below cannot leave it
@@ -137,15 +137,23 @@ def measure_task(model: LanguageModel, task: Task, limit: int | None = None, sto
     shots: list[int] = []
     cut = 0
     floor = min((task.floors or {"": 0.0}).values())
-    while len(right) < total:
-        here = range(len(right), min(len(right) + CHUNK, total))
+
+    def answer(here: range) -> tuple[list[Question], list[bool]]:
         questions = [ask(task, index, model) for index in here]
         scored = model.score([q.group for q in questions])
-        right += [task.choose(s) == int(task.rows[i].get("gold", 0)) for i, s in zip(here, scored, strict=True)]
+        return questions, [
+            task.choose(s) == int(task.rows[i].get("gold", 0)) for i, s in zip(here, scored, strict=True)
+        ]
+
+    size = min(CHUNK, max(16, -(-total // (4 * model.workers))))  # so that no thread waits long for the last one
+    chunks = (range(at, min(at + size, total)) for at in range(0, total, size))
+    for questions, answers in (answered := in_threads(answer, chunks, model.workers)):
+        right += answers
         shots += [q.shots for q in questions]
         cut += sum(q.cut > 0 for q in questions)
         high = wilson(sum(right), len(right), STOP_LEVEL)[1]
         if stop and MIN_BEFORE_STOP <= len(right) < total and high < floor + LEAVE:
+            answered.close()
             break
     return TaskResult(
         task.name, len(right), len(task.rows), np.array(right, dtype=bool), dict(task.floors or {}),

@@ -1,31 +1,41 @@
-"""Model directories as language models for suites: our own, and any Hugging Face one through transformers."""
+"""Model directories as language models for suites: our own, and any Hugging Face one."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 
-from smallfry.checkpoint import load_model
+from smallfry.checkpoint import load_weights, runs_here
+from smallfry.engine.torch_engine import Sampling, pick
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites.scoring import Group, LanguageModel, Scored, Tool, TransformerScorer
+from smallfry.evals.suites.scoring import Group, LanguageModel, Scored, Tool
+from smallfry.evals.suites.texts import HfTexts, OwnTexts, Texts
+from smallfry.evals.suites.transformer import TransformerScorer
 from smallfry.files import read_json
+from smallfry.machine import default_device, default_workers
 from smallfry.model import Transformer
 from smallfry.tokenizer import Tokenizer
 
+Precision = Literal["fp32", "bf16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BATCH_TOKENS = 8192
 _BATCH_LOGITS = 200_000_000  # positions x vocabulary: 800 MB in fp32
 
 
-def load_language_model(path: Path) -> LanguageModel:
-    """A model directory, ours or Hugging Face's, in fp32.
+def load_language_model(path: Path, precision: Precision = "fp32") -> LanguageModel:
+    """A model directory, ours or Hugging Face's.
+
+    Plain Llama, Qwen2 and Qwen3 models run on our own transformer, which reads shared prefixes once; all others run
+    through transformers.
 
     Args:
         path: The directory, or that of an assessment (its best model).
+        precision: What is computed in; bf16 is about twice as fast where the machine has it, and rounds.
 
     Raises:
         SmallfryError: It is neither, or transformers is needed and missing.
@@ -33,20 +43,26 @@ def load_language_model(path: Path) -> LanguageModel:
     directory = path / "best" if (path / "best" / "config.json").exists() else path
     if not (directory / "config.json").exists():
         raise SmallfryError(f"{path}: no model directory; expected config.json and model.safetensors")
-    if not (directory / "smallfry.json").exists():
-        return HfScorer(directory)
-    model, card = load_model(directory, torch.float32)
+    config = read_json(directory / "config.json")
+    ours = (directory / "smallfry.json").exists()
+    if not ours and not runs_here(config):
+        return HfScorer(directory, precision)
+    model = load_weights(directory, DTYPES[precision]).eval().to(default_device())
+    context = int(config.get("max_position_embeddings") or 2048)
+    if not ours:
+        return TransformerScorer(str(path), model, HfTexts(directory), context)
+    card = read_json(directory / "smallfry.json")
     tokenizer = Tokenizer.load(directory / "tokenizer.json", card["form"]["units"] if "form" in card else ())
-    context = int(read_json(directory / "config.json")["max_position_embeddings"])
-    return TransformerScorer(str(path), model.eval(), tokenizer, context)
+    return TransformerScorer(str(path), model, OwnTexts(tokenizer), context)
 
 
 def untrained(like: LanguageModel) -> LanguageModel:
     """The control that has the shape and the tokens of a model but never saw a text."""
     if isinstance(like, TransformerScorer):
-        model = Transformer(like.model.shape)
+        model = Transformer(like.model.shape, variant=like.model.variant)
         model.init_weights(torch.Generator().manual_seed(0))
-        return TransformerScorer("untrained", model.eval(), like.tokenizer, like.context)
+        weight = like.model.embed.weight
+        return TransformerScorer("untrained", model.eval().to(weight.device, weight.dtype), like.texts, like.context)
     assert isinstance(like, HfScorer)
     return like.untrained()
 
@@ -56,24 +72,21 @@ class HfScorer:
 
     Args:
         path: Its directory.
+        precision: What is computed in.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, precision: Precision = "fp32") -> None:
+        self.texts: Texts = HfTexts(path)
+        import transformers
+
         try:
-            import transformers
-        except ModuleNotFoundError:
-            raise SmallfryError(
-                f"{path}: a model that smallfry did not make needs transformers; pip install 'smallfry[hub]'"
-            ) from None
-        try:
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
             self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                str(path), trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+                str(path), trust_remote_code=False, use_safetensors=True, dtype=DTYPES[precision]
             )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             raise SmallfryError(f"{path}: transformers cannot load it ({str(error).splitlines()[0]})") from None
         self.model.train(False)
-        self.name, self.lead = str(path), ""
+        self.name, self.workers = str(path), default_workers()
         # transformers renamed the argument: take the one that this version does not warn of.
         self._cache = "cache" if "cache" in inspect.signature(self.model.forward).parameters else "past_key_values"
         self.context = int(getattr(self.model.config, "max_position_embeddings", 2048))
@@ -83,57 +96,38 @@ class HfScorer:
         other = object.__new__(HfScorer)
         torch.manual_seed(0)
         other._cache = self._cache
-        other.tokenizer, other.name, other.context, other.lead = self.tokenizer, "untrained", self.context, self.lead
-        other.model = type(self.model)(self.model.config)
+        other.texts, other.name, other.context, other.workers = self.texts, "untrained", self.context, self.workers
+        other.model = type(self.model)(self.model.config).to(self.model.dtype)
         other.model.train(False)
         return other
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids without special tokens."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def start(self) -> list[int]:
-        """The beginning-of-sequence token, or the end-of-sequence token where the tokenizer has no other."""
-        found = self.tokenizer.bos_token_id
-        found = self.tokenizer.eos_token_id if found is None else found
-        if found is None:
-            raise SmallfryError(f"{self.name}: the tokenizer has neither a bos nor an eos token to start texts with")
-        return [int(found)]
-
-    def generate(self, prompts: Sequence[str], max_new: int) -> list[str]:
-        """Greedy continuations, one prompt at a time; a prompt that is too long loses its beginning."""
-        return self.generate_ids([[*self.start(), *self.encode(p)] for p in prompts], max_new, None)
-
-    def chat(self, text: str) -> list[int]:
-        """By the tokenizer's chat template, or the text and a line break where it has none."""
-        if getattr(self.tokenizer, "chat_template", None):
-            turns = [{"role": "user", "content": text}]
-            return list(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
-        return [*self.start(), *self.encode(text + "\n")]
-
     @torch.inference_mode()
-    def generate_ids(self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None) -> list[str]:
-        """Greedy continuations of token ids; what a tool writes is added and the model goes on from there."""
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
+    ) -> list[str]:
+        """Continuations of token ids, one prompt at a time; what a tool writes is added and the model goes on."""
         max_new = min(max_new, self.context // 2)
-        return [self._write(list(ids[-(self.context - max_new) :]), max_new, tool) for ids in prompts]
+        return [
+            self._write(list(ids[-(self.context - max_new) :]), max_new, tool, sampling, row)
+            for row, ids in enumerate(prompts)
+        ]
 
-    def _write(self, ids: list[int], max_new: int, tool: Tool | None) -> str:
+    def _write(self, ids: list[int], max_new: int, tool: Tool | None, sampling: Sampling | None, row: int) -> str:
         written: list[int] = []
-        end = self.tokenizer.eos_token_id
+        draws = sampling.draws(row) if sampling else None
         cache, fresh = None, ids
         while len(written) < max_new:
             out = self.model(torch.tensor([fresh]), use_cache=True, **{self._cache: cache})
-            cache, token = out.past_key_values, int(out.logits[0, -1].argmax())
-            if token == end:
+            cache, logits = out.past_key_values, out.logits[0, -1].float()
+            token = pick(logits.numpy(), sampling, draws) if sampling and draws else int(logits.argmax())
+            if token == self.texts.end:
                 break
             written.append(token)
-            said = tool(self.tokenizer.decode(written)) if tool else None
-            added = self.encode(said) if said else []
+            said = tool(self.texts.decode(written)) if tool else None
+            added = self.texts.encode(said) if said else []
             written += added
             fresh = [token, *added]
-        # Some tokenizers drop the first space of what they decode: take what is written behind the prompt.
-        head, whole = (str(self.tokenizer.decode(t, skip_special_tokens=True)) for t in (ids, ids + written))
-        return whole[len(head) :] if whole.startswith(head) else str(self.tokenizer.decode(written))
+        return self.texts.written(ids, written)
 
     @torch.inference_mode()
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:

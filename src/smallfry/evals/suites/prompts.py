@@ -113,9 +113,9 @@ def _solved(task: Task, row: Row) -> str:
 def ask(task: Task, index: int, model: LanguageModel) -> Question:
     """Build a question for a model; whole examples are left out from the left until it fits the model's context."""
     examples = examples_for(task, index)
-    start = model.start()
+    start = model.texts.start()
     while True:
-        texts = [start + model.encode(text) for text in render(task, task.rows[index], examples)]
+        texts = [start + ids for ids in model.texts.encode_all(render(task, task.rows[index], examples))]
         if max(map(len, texts)) <= model.context or not examples:
             break
         examples = examples[1:]

@@ -12,9 +12,10 @@ import numpy as np
 
 from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import bootstrap_statistic
-from smallfry.evals.suites.scoring import Branch, Group, LanguageModel
+from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, in_threads
 
 _FEWEST = 8  # windows that an interval can be drawn from
+_TOGETHER = 16  # documents scored together
 _LONGEST = 1024  # tokens of one window, whatever the model could read
 
 
@@ -82,20 +83,27 @@ def bits_per_byte(model: LanguageModel, documents: Sequence[str]) -> BitsPerByte
         documents: Texts that are not empty.
     """
     length = min(model.context, _LONGEST)
-    sums: list[tuple[float, float]] = []  # nats and bytes of each window
-    tokens = 0
-    for document in documents:
-        ids = model.encode(document)
-        tokens += len(ids)
-        groups = windows(ids, model.start(), length)
-        share = len(document.encode("utf-8", "replace")) / max(1, len(ids))  # bytes a token, spread evenly
-        for group, scored in zip(groups, model.score(groups), strict=True):
-            sums.append((-scored[0].logprob, share * len(group.branches[0].ids)))
+
+    def measure(some: Sequence[str]) -> list[tuple[float, float, int]]:
+        """Nats, bytes and tokens of each window of some documents."""
+        groups: list[Group] = []
+        shares: list[float] = []  # bytes a token, spread evenly over a document
+        for document, ids in zip(some, model.texts.encode_all(some), strict=True):
+            mine = windows(ids, model.texts.start(), length)
+            groups += mine
+            shares += [len(document.encode("utf-8", "replace")) / max(1, len(ids))] * len(mine)
+        tokens = [len(group.branches[0].ids) for group in groups]
+        return [
+            (-scored[0].logprob, share * n, n)
+            for scored, share, n in zip(model.score(groups), shares, tokens, strict=True)
+        ]
+
+    slices = (documents[at : at + _TOGETHER] for at in range(0, len(documents), _TOGETHER))
+    table = np.array([row for part in in_threads(measure, slices, model.workers) for row in part])  # (windows, 3)
 
     def rate(total: np.ndarray) -> np.ndarray:
         return np.asarray(total[:, 0] / total[:, 1] / math.log(2))
 
-    table = np.array(sums)
     whole = float(rate(table.sum(axis=0, keepdims=True))[0])
     interval = bootstrap_statistic(table, rate) if len(table) >= _FEWEST else None
-    return BitsPerByte(whole, interval, len(documents), round(table[:, 1].sum()), tokens)
+    return BitsPerByte(whole, interval, len(documents), round(table[:, 1].sum()), int(table[:, 2].sum()))

@@ -1,0 +1,163 @@
+"""The transformer as a language model for suites: prefixes read once, branches beside each other in one row.
+
+A group is read once: its prefix, then all its branches in the same row, each of which sees the prefix and itself only.
+With ten examples before a question and four short answers after it that saves three quarters of the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smallfry.engine.constraints import ToolConstraint
+from smallfry.engine.torch_engine import Sampling, TorchEngine
+from smallfry.evals.suites.scoring import Group, Scored, Tool, in_threads
+from smallfry.evals.suites.texts import Texts
+from smallfry.machine import default_workers
+from smallfry.model import Transformer
+
+_BATCH_TOKENS = 4096  # padded: what a core's caches hold of a small model's activations
+_BATCH_SCORES = 8_000_000  # attention scores of one head in a batch: rows x length^2
+_HEAD_ROWS = 256  # places whose logits are computed together
+
+
+@dataclass(slots=True)
+class _Row:
+    """A group laid out in one row: prefix, then each branch without its last token."""
+
+    ids: list[int]
+    positions: list[int]
+    segments: list[int]  # 0 for the prefix, then 1, 2, ... a branch
+    ask: list[int]  # place whose logits predict a scored token
+    targets: list[int]
+    owners: list[int]  # branch of each asked place
+
+    @staticmethod
+    def of(group: Group) -> _Row:
+        prefix = len(group.prefix)
+        row = _Row(list(group.prefix), list(range(prefix)), [0] * prefix, [], [], [])
+        for number, branch in enumerate(group.branches):
+            first = len(row.ids)
+            row.ids += branch.ids[:-1]
+            row.positions += range(prefix, prefix + len(branch.ids) - 1)
+            row.segments += [number + 1] * (len(branch.ids) - 1)
+            for at in range(branch.scored_from, len(branch.ids)):
+                row.ask.append(prefix - 1 if at == 0 else first + at - 1)
+                row.targets.append(branch.ids[at])
+                row.owners.append(number)
+        return row
+
+
+class TransformerScorer:
+    """A `Transformer` as a `LanguageModel`.
+
+    Args:
+        name: For tables.
+        model: In evaluation mode.
+        texts: How it spells.
+        context: Most tokens of one text.
+    """
+
+    def __init__(self, name: str, model: Transformer, texts: Texts, context: int = 2048) -> None:
+        self.name, self.model, self.texts, self.context = name, model, texts, context
+        self.workers = default_workers() if model.embed.weight.device.type == "cpu" else 1
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
+    ) -> list[str]:
+        """Continuations of token ids; what a tool writes is forced on the model."""
+        max_new = min(max_new, self.context // 2)
+        kept = [list(ids[-(self.context - max_new) :]) for ids in prompts]
+        engine = TorchEngine(self.model, self.texts.end)
+
+        def answer(rows: range) -> list[str]:
+            watching = [ToolConstraint(self.texts, tool) if tool else None for _ in rows]
+            mine = [kept[i] for i in rows]
+            answers = engine.generate(mine, watching, max_new, sampling and sampling.of(rows))
+            return [self.texts.written(ids, a.ids) for ids, a in zip(mine, answers, strict=True)]
+
+        found = [""] * len(kept)
+        shares = [range(w, len(kept), self.workers) for w in range(min(self.workers, len(kept)))]
+        for rows, texts in zip(shares, in_threads(answer, shares, self.workers), strict=True):
+            for i, text in zip(rows, texts, strict=True):
+                found[i] = text
+        return found
+
+    @torch.inference_mode()
+    def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
+        """Every branch of every group, groups of about the same length together."""
+        rows = [_Row.of(group) for group in groups]
+        found: list[list[Scored]] = [[] for _ in groups]
+        for batch in _batches([len(row.ids) for row in rows]):
+            for index, scored in zip(batch, self._score([rows[i] for i in batch]), strict=True):
+                found[index] = scored
+        return found
+
+    def _score(self, rows: Sequence[_Row]) -> list[list[Scored]]:
+        device, dtype = self.model.embed.weight.device, self.model.embed.weight.dtype
+        ids, positions, mask = _pack(rows, dtype)
+        hidden = self.model(ids.to(device), positions=positions.to(device), mask=mask.to(device))  # (B, T, C)
+        length = ids.shape[1]
+        places = torch.tensor([r * length + at for r, row in enumerate(rows) for at in row.ask], device=device)
+        targets = torch.tensor([t for row in rows for t in row.targets], device=device)
+        values, hits = self._judge(hidden.flatten(0, 1)[places], targets)
+        results = []
+        at = 0
+        for row in rows:
+            owners = np.array(row.owners)
+            value, hit = values[at : at + len(owners)], hits[at : at + len(owners)]
+            at += len(owners)
+            results.append([
+                Scored(float(value[mine].sum()), int(mine.sum()), bool(hit[mine].all()))
+                for mine in (owners == branch for branch in range(max(row.owners) + 1))
+            ])  # fmt: skip
+        return results
+
+    def _judge(self, hidden: Tensor, targets: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probability of each target ``(N,)`` after ``hidden`` ``(N, C)``, and whether it is the likeliest."""
+        values = torch.empty(len(targets), device=targets.device)
+        hits = torch.empty(len(targets), dtype=torch.bool, device=targets.device)
+        for at in range(0, len(targets), _HEAD_ROWS):
+            part = slice(at, at + _HEAD_ROWS)
+            logits = self.model.logits(hidden[part]).float()  # (n, V)
+            here = logits.gather(1, targets[part, None])
+            hits[part] = hit = here[:, 0] == logits.amax(dim=-1)
+            if hit.any():  # of equal logits the first is written
+                hits[part][hit] = logits[hit].argmax(dim=-1) == targets[part][hit]
+            values[part] = torch.log_softmax(logits, dim=-1).gather(1, targets[part, None])[:, 0]
+        return values.cpu().numpy(), hits.cpu().numpy()
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Longest first, so that a batch that does not fit into memory is met at once."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        longest = lengths[batch[0]] if batch else lengths[index]
+        rows = len(batch) + 1
+        if batch and (rows * longest > _BATCH_TOKENS or rows * longest * longest > _BATCH_SCORES):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _pack(rows: Sequence[_Row], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids and positions ``(B, T)`` and the additive mask ``(B, 1, T, T)`` that keeps branches apart."""
+    length = max(len(row.ids) for row in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    positions = torch.zeros(len(rows), length, dtype=torch.long)
+    segments = torch.full((len(rows), length), -1, dtype=torch.long)
+    for r, row in enumerate(rows):
+        ids[r, : len(row.ids)] = torch.tensor(row.ids)
+        positions[r, : len(row.ids)] = torch.tensor(row.positions)
+        segments[r, : len(row.ids)] = torch.tensor(row.segments)
+    earlier = torch.ones(length, length, dtype=torch.bool).tril()
+    mine = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])  # (B, T, T)
+    seen = earlier & mine | torch.eye(length, dtype=torch.bool)  # padding looks at itself
+    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+    return ids, positions, mask[:, None]
