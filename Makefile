@@ -1,11 +1,12 @@
 # make demo   sets itself up and finds the smallest workable model for the built-in job `commands`
 # make test   sets itself up and runs every check
+# make test-parity   installs lm-eval too and asks it and smallfry the same items
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-parity lint clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("smallfry needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -18,6 +19,10 @@ demo: $(READY)
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-parity: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,harness]'
+	$(BIN)/python -m pytest -q -rs --show-capture=no tests/parity
 
 lint: $(READY)
 	$(BIN)/ruff check .

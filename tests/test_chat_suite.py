@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smallfry.checkpoint import save_model
-from smallfry.engine.torch_engine import Sampling
 from smallfry.evals.suites import chat
 from smallfry.evals.suites.models import HfScorer, load_language_model
-from smallfry.evals.suites.scoring import Group, GuessingModel, Scored, Tool
+from smallfry.evals.suites.scoring import Group, GuessingModel, Scored, Writing
 from smallfry.evals.suites.texts import HfTexts
 from smallfry.evals.suites.transformer import TransformerScorer
 from tests.test_suites import DATA, TOKENIZER, model
@@ -34,9 +33,8 @@ class Scripted(GuessingModel):
         wanted = tuple(self.texts.encode(self.texts.lead + self.letter))
         return [[Scored(0.0 if b.ids == wanted else -1.0, 1, False) for b in g.branches] for g in groups]
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
-    ) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], how: Writing) -> list[str]:
+        tool = how.tool
         written = ""
         for char in self.text:
             written += char
@@ -81,7 +79,7 @@ def test_what_is_refused(text: str) -> None:
 def test_the_calculator_finishes_what_the_model_asks_of_it() -> None:
     solution = "That is 12*100 = <<12*100="
     with_tool = Scripted(text=solution)
-    assert with_tool.generate([[1]], 9, chat.calculator) == [solution + "1200>>"]
+    assert with_tool.generate([[1]], Writing(9, chat.calculator)) == [solution + "1200>>"]
     right = Scripted(text="So it is <<600*2=.\n#### 1,200")
     assert chat.measure_gsm8k(right, [PROBLEM] * 2).accuracy == 1.0
     assert chat.measure_gsm8k(right, [PROBLEM] * 2, tool=False).name == "gsm8k_no_tool"
@@ -101,7 +99,7 @@ def test_a_tool_writes_into_both_kinds_of_models(tmp_path: Path) -> None:
 
     prompt = [lm.texts.start() + lm.texts.encode("the small dog")]
     for scorer in (lm, other, same):
-        assert " yes" in " " + scorer.generate(prompt, 4, once)[0]
+        assert " yes" in " " + scorer.generate(prompt, Writing(4, once))[0]
     assert other.texts.chat("hello")[-1] == lm.texts.chat("hello")[-1]  # the same chat template
 
 

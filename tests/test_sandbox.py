@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from smallfry.engine.torch_engine import Sampling
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.code import measure_humaneval, pass_at_k, program
 from smallfry.evals.suites.sandbox import Limits, descendants, run
-from smallfry.evals.suites.scoring import GuessingModel, Tool
+from smallfry.evals.suites.scoring import GuessingModel, Writing
 from tests.test_suites import model
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")
@@ -139,9 +138,7 @@ class Writer(GuessingModel):
         super().__init__(model())
         self.text = text
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
-    ) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], how: Writing) -> list[str]:
         return [self.text] * len(prompts)
 
 

@@ -27,7 +27,7 @@ from smallfry.evals.suites.jobs import evaluate
 from smallfry.evals.suites.measure import compare, majority, measure_suite, measure_task
 from smallfry.evals.suites.models import HfScorer, load_language_model, untrained
 from smallfry.evals.suites.prompts import Task, ask
-from smallfry.evals.suites.scoring import Branch, Group, GuessingModel, in_threads, write
+from smallfry.evals.suites.scoring import Branch, Group, GuessingModel, Writing, in_threads, write
 from smallfry.evals.suites.text import bits_per_byte, windows
 from smallfry.evals.suites.texts import OwnTexts
 from smallfry.evals.suites.transformer import TransformerScorer
@@ -208,18 +208,18 @@ def test_threads_keep_the_order_and_begin_no_more_than_is_asked_for() -> None:
     two, one = model(), model()
     two.workers, one.workers = 2, 1
     assert np.array_equal(measure_task(two, MC).right, measure_task(one, MC).right)
-    written = write(two, ["the dog", "a cat saw", "the"], 8)
-    assert written == write(one, ["the dog", "a cat saw", "the"], 8)
+    written = write(two, ["the dog", "a cat saw", "the"], Writing(8))
+    assert written == write(one, ["the dog", "a cat saw", "the"], Writing(8))
 
 
 def test_sampled_answers_depend_on_the_seed_and_not_on_their_company() -> None:
     lm = model()
     prompts = ["the small dog", "a big cat", "the answer"]
-    drawn = write(lm, prompts, 12, Sampling(temperature=1.0, seed=1))
-    assert drawn == write(lm, prompts, 12, Sampling(temperature=1.0, seed=1))
-    assert drawn != write(lm, prompts, 12, Sampling(temperature=1.0, seed=2))
-    assert drawn[:1] == write(lm, prompts[:1], 12, Sampling(temperature=1.0, seed=1))
-    assert write(lm, prompts, 12, Sampling(temperature=1e-4)) == write(lm, prompts, 12)
+    drawn = write(lm, prompts, Writing(12, sampling=Sampling(temperature=1.0, seed=1)))
+    assert drawn == write(lm, prompts, Writing(12, sampling=Sampling(temperature=1.0, seed=1)))
+    assert drawn != write(lm, prompts, Writing(12, sampling=Sampling(temperature=1.0, seed=2)))
+    assert drawn[:1] == write(lm, prompts[:1], Writing(12, sampling=Sampling(temperature=1.0, seed=1)))
+    assert write(lm, prompts, Writing(12, sampling=Sampling(temperature=1e-4))) == write(lm, prompts, Writing(12))
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05]))
     draws = np.random.default_rng(0)
     counts = np.bincount([pick(logits, Sampling(1.0, 0.75), draws) for _ in range(4000)], minlength=4) / 4000
@@ -240,12 +240,12 @@ def test_every_token_of_a_text_is_scored_once_and_bits_are_per_byte() -> None:
 
 def test_what_is_written_keeps_its_first_spaces_and_fits_a_short_context(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = model(context=32)
-    texts = write(lm, ["def f(x):\n"] * 2, 200)  # more than half of the context is never asked for
+    texts = write(lm, ["def f(x):\n"] * 2, Writing(200))  # more than half of the context is never asked for
     assert len(texts) == 2
     code = TOKENIZER.encode("    return x")
     engine = SimpleNamespace(generate=lambda prompts, *_: [SimpleNamespace(ids=code)] * len(prompts))
     monkeypatch.setattr(transformer, "TorchEngine", lambda net, end: engine)
-    assert write(lm, ["def f(x):\n"], 20) == ["    return x"]
+    assert write(lm, ["def f(x):\n"], Writing(20)) == ["    return x"]
 
 
 # ---- results --------------------------------------------------------------------------------------------------------

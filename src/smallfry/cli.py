@@ -233,22 +233,40 @@ def run(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model directory: smallfry's or Hugging Face's")],
     other: Annotated[Path | None, typer.Argument(help="A second one, to compare on the same items")] = None,
-    suite: Annotated[str, typer.Option(help="core, chatcore, blimp, lambada, humaneval, bpb, or a job")] = "blimp",
+    suite: Annotated[
+        str, typer.Option(help="core, chatcore, blimp, lambada, humaneval, bpb, stories, or a job")
+    ] = "blimp",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions a task at most")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the suites' data; else $SMALLFRY_DATA")] = None,
-    text: Annotated[Path | None, typer.Option(help="For bpb: a text file, or .jsonl with a column text")] = None,
+    hub: Annotated[bool, typer.Option("--hub", help="Take what the folder lacks from the Hugging Face hub")] = False,
+    text: Annotated[Path | None, typer.Option(help="For bpb and stories: a text, or .jsonl with a column text")] = None,
     controls: Annotated[bool, typer.Option(help="Measure the candidates that know nothing too")] = True,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16: about twice as fast where the CPU has it")] = "fp32",
+    samples: Annotated[int, typer.Option(min=0, help="For humaneval: completions drawn for pass@k")] = 0,
+    pass_at: Annotated[str, typer.Option(help="For humaneval: the k of pass@k")] = "1,10",
+    judge: Annotated[str | None, typer.Option(help="For stories: an OpenAI-compatible address that grades")] = None,
+    judge_model: Annotated[str, typer.Option(help="The judge's model; a key goes into $SMALLFRY_JUDGE_KEY")] = "",
+    trained_on: Annotated[
+        Path | None, typer.Option(help="Training text to look for the items in: a file or a folder")
+    ] = None,
     unsafe_code: Annotated[bool, typer.Option("--unsafe-code", help="Run model-written code unprotected")] = False,
     input_column: InputColumn = "input", output_column: OutputColumn = "output",
     references_column: References = None, kind: KindOption = None, metric: MetricOption = None, where: Where = None,
     seed: Seed = 0, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Benchmark suites with the field's own items and scoring, or a job, with intervals and controls."""
-    from smallfry.evals.suites.command import SUITES, run_job, run_suite
+    from smallfry.evals.suites.command import SUITES, EvalSettings, run_job, run_suite
+    from smallfry.evals.suites.judge import Judge
 
-    models = [model, *([other] if other else [])]
+    models = (model, *([other] if other else []))
+    if precision not in ("fp32", "bf16"):
+        raise SmallfryError(f"--precision {precision}: expected fp32 or bf16")
     if suite in SUITES:
-        found = run_suite(suite, models, data_dir, limit, text, controls, unsafe_code, console)
+        settings = EvalSettings(
+            suite, models, data_dir, hub, limit, text, controls, unsafe_code, cast(Any, precision), samples,
+            _ints(pass_at, "--pass-at"), Judge(judge, judge_model) if judge else None, trained_on,
+        )  # fmt: skip
+        found = run_suite(settings, console)
     else:
         from smallfry.builtin import BUILTIN
 
@@ -261,6 +279,16 @@ def evaluate(
         found = run_job(job, models, limit, controls, console)
     if as_json:
         _print_json(found)
+
+
+def _ints(text: str, option: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise SmallfryError(f"{option} {text}: expected whole numbers from 1, such as 1,10")
+    return found
 
 
 def _read_inputs(path: Path, column: str) -> list[str]:

@@ -113,32 +113,46 @@ class Speller(Protocol):
         """The text of token ids."""
 
 
-class ToolConstraint:
-    """Anything may be written, and a tool writes on where it has something to say.
+class WatchConstraint:
+    """Anything may be written, a tool writes on where it has something to say, and stop texts end the answer.
 
     Args:
-        tokenizer: The model's tokenizer.
+        speller: The model's tokenizer.
         tool: From the text written so far to what must come next, or None.
+        stops: Texts after which nothing more is written.
+        end: The token that ends an answer.
     """
 
-    def __init__(self, tokenizer: Speller, tool: Callable[[str], str | None]) -> None:
-        self._tokenizer, self._tool = tokenizer, tool
+    def __init__(
+        self, speller: Speller, tool: Callable[[str], str | None] | None = None, stops: Sequence[str] = (),
+        end: int = END,
+    ) -> None:  # fmt: skip
+        self._speller, self._tool, self._stops, self._end = speller, tool, stops, end
+        self._tail = 4 * max(map(len, stops), default=0) + 4  # tokens that hold a stop: a character is at most four
         self._written: list[int] = []
         self._forced: list[int] = []
 
     def allowed(self) -> np.ndarray | None:
-        """The tool's next token, or anything."""
+        """The tool's next token, the end after a stop, or anything."""
         return np.array(self._forced[:1]) if self._forced else None
 
     def advance(self, token: int) -> None:
-        """Note a token; after the model's own, ask the tool."""
+        """Note a token; after the model's own, look for a stop and ask the tool."""
         self._written.append(token)
         if self._forced:
             self._forced.pop(0)
             return
-        said = self._tool(self._tokenizer.decode(self._written))
+        if self._stops and cut_at(tail := self._speller.decode(self._written[-self._tail :]), self._stops) != tail:
+            self._forced = [self._end]
+            return
+        said = self._tool(self._speller.decode(self._written)) if self._tool else None
         if said:
-            self._forced = self._tokenizer.encode(said)
+            self._forced = self._speller.encode(said)
+
+
+def cut_at(text: str, stops: Sequence[str]) -> str:
+    """A text up to the first stop in it."""
+    return text[: min((at for stop in stops if stop and (at := text.find(stop)) >= 0), default=len(text))]
 
 
 class JsonConstraint:

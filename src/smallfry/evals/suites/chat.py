@@ -14,7 +14,6 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ import numpy as np
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.code import humaneval_rows, run_all
 from smallfry.evals.suites.measure import CHUNK, SuiteResult, TaskResult
-from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, in_threads
-from smallfry.evals.suites.sources import BASELINES, read_rows
+from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, Writing, in_threads
+from smallfry.evals.suites.sources import BASELINES, Data
 
 LETTERS = "ABCDEFGHIJ"
 MAX_NEW = 512
@@ -39,15 +38,14 @@ _LARGEST = 1e15
 # ---- choices --------------------------------------------------------------------------------------------------------
 
 
-def arc_rows(folder: Path, name: str) -> list[dict[str, Any]]:
+def arc_rows(data: Data, name: str) -> list[dict[str, Any]]:
     """The test questions of ``arc_easy`` or ``arc_challenge``."""
-    rows = [r for r in read_rows(folder / "arc_openbookqa_train_test.jsonl.gz") if r["task"] == name]
-    return [{**r, "query": str(r["query"]).removeprefix("Question: ")} for r in rows if r["split"] == "test"]
+    return [{**r, "query": str(r["query"]).removeprefix("Question: ")} for r in data.rows(f"core/{name}.jsonl.gz")]
 
 
-def mmlu_rows(folder: Path) -> list[dict[str, Any]]:
+def mmlu_rows(data: Data) -> list[dict[str, Any]]:
     """The test questions of all 57 subjects."""
-    rows = [r for r in read_rows(folder / "mmlu.jsonl.gz") if r["split"] == "test"]
+    rows = [r for r in data.rows("mmlu.jsonl.gz") if r["split"] == "test"]
     return [{"query": r["question"], "choices": r["choices"], "gold": r["answer"]} for r in rows]
 
 
@@ -93,9 +91,9 @@ def _order(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 # ---- word problems --------------------------------------------------------------------------------------------------
 
 
-def gsm8k_rows(folder: Path) -> list[dict[str, Any]]:
+def gsm8k_rows(data: Data) -> list[dict[str, Any]]:
     """The 1,319 test problems."""
-    return [r for r in read_rows(folder / "gsm8k.jsonl.gz") if r["split"] == "test"]
+    return [r for r in data.rows("gsm8k.jsonl.gz") if r["split"] == "test"]
 
 
 def final_answer(text: str) -> str | None:
@@ -147,7 +145,7 @@ def measure_gsm8k(
     """
     asked = _order(rows)[:limit] if limit else rows
     prompts = [model.texts.chat(str(row["question"])) for row in asked]
-    texts = model.generate(prompts, MAX_NEW, calculator if tool else None)
+    texts = model.generate(prompts, Writing(MAX_NEW, calculator if tool else None))
     right = np.array(
         [final_answer(text) == str(row["final"]).replace(",", "") for text, row in zip(texts, asked, strict=True)],
         dtype=bool,
@@ -179,26 +177,26 @@ def measure_chat_code(
     if not unsafe:
         sandbox.require()
     asked = _order(problems)[:limit] if limit else problems
-    replies = model.generate([model.texts.chat(str(p["prompt"])) for p in asked], MAX_NEW, None)
+    replies = model.generate([model.texts.chat(str(p["prompt"])) for p in asked], Writing(MAX_NEW))
     right = run_all([chat_program(p, reply) for p, reply in zip(asked, replies, strict=True)], unsafe)
     return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(BASELINES, 0.0))
 
 
-def most_frequent(suite: str, folder: Path, limit: int | None = None) -> SuiteResult:
+def most_frequent(suite: str, data: Data, limit: int | None = None) -> SuiteResult:
     """The control that always gives the most frequent letter or number; no program is frequent.
 
     Args:
         suite: ``chatcore`` or ``humaneval``.
-        folder: The suites' data.
+        data: The suites' data.
         limit: At most this many questions a task.
     """
     tasks: list[TaskResult] = []
     if suite == "chatcore":
-        choices = [("arc_easy", arc_rows(folder, "arc_easy")), ("arc_challenge", arc_rows(folder, "arc_challenge"))]
-        for name, rows in (*choices, ("mmlu", mmlu_rows(folder))):
+        choices = [("arc_easy", arc_rows(data, "arc_easy")), ("arc_challenge", arc_rows(data, "arc_challenge"))]
+        for name, rows in (*choices, ("mmlu", mmlu_rows(data))):
             tasks.append(_constant(name, rows, "gold", 0.25, limit))
-        tasks.append(_constant("gsm8k", gsm8k_rows(folder), "final", 0.0, limit))
-    problems = humaneval_rows(folder)
+        tasks.append(_constant("gsm8k", gsm8k_rows(data), "final", 0.0, limit))
+    problems = humaneval_rows(data)
     asked = min(len(problems), limit or len(problems))
     none = np.zeros(asked, dtype=bool)
     tasks.append(TaskResult("humaneval", asked, len(problems), none, dict.fromkeys(BASELINES, 0.0)))
@@ -213,27 +211,27 @@ def _constant(name: str, rows: Sequence[Mapping[str, Any]], key: str, floor: flo
 
 
 def measure_chatcore(
-    model: LanguageModel, folder: Path, limit: int | None = None, unsafe: bool = False,
+    model: LanguageModel, data: Data, limit: int | None = None, unsafe: bool = False,
     watch: Callable[[TaskResult], None] | None = None,
 ) -> SuiteResult:  # fmt: skip
     """All five, and GSM8K without its calculator beside them, which is not in the score.
 
     Args:
         model: Whom to ask.
-        folder: The suites' data.
+        data: The suites' data.
         limit: At most this many questions a task.
         unsafe: Run programs without the sandbox.
         watch: Told of every finished task.
     """
     if not unsafe:
         sandbox.require()
-    problems = gsm8k_rows(folder)
+    problems = gsm8k_rows(data)
     steps: list[Callable[[], TaskResult]] = [
-        lambda: measure_letters(model, "arc_easy", arc_rows(folder, "arc_easy"), limit),
-        lambda: measure_letters(model, "arc_challenge", arc_rows(folder, "arc_challenge"), limit),
-        lambda: measure_letters(model, "mmlu", mmlu_rows(folder), limit),
+        lambda: measure_letters(model, "arc_easy", arc_rows(data, "arc_easy"), limit),
+        lambda: measure_letters(model, "arc_challenge", arc_rows(data, "arc_challenge"), limit),
+        lambda: measure_letters(model, "mmlu", mmlu_rows(data), limit),
         lambda: measure_gsm8k(model, problems, limit),
-        lambda: measure_chat_code(model, humaneval_rows(folder), limit, unsafe),
+        lambda: measure_chat_code(model, humaneval_rows(data), limit, unsafe),
         lambda: measure_gsm8k(model, problems, limit, tool=False),
     ]
     found = []

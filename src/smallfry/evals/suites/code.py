@@ -6,35 +6,33 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smallfry.engine.constraints import cut_at
+from smallfry.engine.torch_engine import Sampling
+from smallfry.errors import SmallfryError
+from smallfry.evals.statistics import bootstrap_mean
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.measure import TaskResult
-from smallfry.evals.suites.scoring import LanguageModel, write
-from smallfry.evals.suites.sources import read_rows
+from smallfry.evals.suites.scoring import LanguageModel, Writing, write
+from smallfry.evals.suites.sources import Data
 
 MAX_NEW = 384  # tokens of a completion
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ")  # where the function has ended
 
 
-def humaneval_rows(folder: Path) -> list[dict[str, Any]]:
+def humaneval_rows(data: Data) -> list[dict[str, Any]]:
     """The 164 problems."""
-    return read_rows(folder / "humaneval.jsonl.gz")
-
-
-def completed(text: str) -> str:
-    """A completion up to the end of the function it completes."""
-    ends = [at for stop in STOPS if (at := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
+    return data.rows("humaneval.jsonl.gz")
 
 
 def program(problem: Mapping[str, Any], completion: str) -> str:
     """What is run: the prompt, its completion, the tests and the call of them."""
-    return f"{problem['prompt']}{completed(completion)}\n{problem['test']}\ncheck({problem['entry_point']})\n"
+    return f"{problem['prompt']}{cut_at(completion, STOPS)}\n{problem['test']}\ncheck({problem['entry_point']})\n"
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -74,6 +72,60 @@ def measure_humaneval(
     if not unsafe:
         sandbox.require()
     asked = problems[:limit] if limit else problems
-    texts = write(model, [str(p["prompt"]) for p in asked], MAX_NEW)
+    texts = write(model, [str(p["prompt"]) for p in asked], Writing(MAX_NEW, stops=STOPS))
     right = run_all([program(p, text) for p, text in zip(asked, texts, strict=True)], unsafe)
     return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(("v1", "v2"), 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class PassAtK:
+    """The probability that one of ``k`` samples is right, over problems.
+
+    Args:
+        k: How many may be tried.
+        samples: How many were drawn for each problem.
+        score: Mean over problems of `pass_at_k`.
+        ci: 95% bootstrap interval over problems.
+        n: Problems.
+    """
+
+    k: int
+    samples: int
+    score: float
+    ci: tuple[float, float]
+    n: int
+
+
+def measure_pass_at_k(
+    model: LanguageModel, problems: Sequence[Mapping[str, Any]], ks: Sequence[int], samples: int, sampling: Sampling,
+    limit: int | None = None, unsafe: bool = False,
+) -> list[PassAtK]:  # fmt: skip
+    """Draw completions of every problem, run them all, and give pass@k for each ``k``.
+
+    Args:
+        model: Whom to ask.
+        problems: `humaneval_rows`.
+        ks: Each at most ``samples``.
+        samples: Completions a problem.
+        sampling: How they are drawn (Chen et al. 2021 use temperature 0.8 and top-p 0.95 for large k).
+        limit: At most this many problems.
+        unsafe: Run programs without the sandbox.
+
+    Raises:
+        SmallfryError: There is no sandbox and ``unsafe`` is not given, or more is asked than is drawn.
+    """
+    if not unsafe:
+        sandbox.require()
+    if max(ks) > samples:
+        raise SmallfryError(f"pass@{max(ks)} of {samples} samples: draw at least {max(ks)} with --samples")
+    asked = problems[:limit] if limit else problems
+    prompts = [str(p["prompt"]) for p in asked for _ in range(samples)]
+    texts = write(model, prompts, Writing(MAX_NEW, sampling=sampling, stops=STOPS))
+    several = [p for p in asked for _ in range(samples)]
+    right = run_all([program(p, text) for p, text in zip(several, texts, strict=True)], unsafe)
+    correct = right.reshape(len(asked), samples).sum(axis=1)
+    found = []
+    for k in ks:
+        each = np.array([pass_at_k(samples, int(c), k) for c in correct])
+        found.append(PassAtK(k, samples, float(each.mean()), bootstrap_mean(each), len(asked)))
+    return found

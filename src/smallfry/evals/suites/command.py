@@ -2,43 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from smallfry.engine.torch_engine import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS
-from smallfry.evals.suites import jobs, sources
+from smallfry.evals.paired import paired_statistic
+from smallfry.evals.suites import contamination, jobs, sources, stories
 from smallfry.evals.suites.chat import measure_chatcore, most_frequent
-from smallfry.evals.suites.code import humaneval_rows, measure_humaneval
-from smallfry.evals.suites.measure import SuiteResult, TaskResult, compare, majority, measure_suite
-from smallfry.evals.suites.models import load_language_model, untrained
+from smallfry.evals.suites.code import humaneval_rows, measure_humaneval, measure_pass_at_k
+from smallfry.evals.suites.judge import Judge, graded
+from smallfry.evals.suites.measure import (
+    Measure,
+    SuiteResult,
+    TaskResult,
+    compare,
+    majority,
+    measure_suite,
+)
+from smallfry.evals.suites.models import Precision, load_language_model, untrained
 from smallfry.evals.suites.prompts import Task
 from smallfry.evals.suites.scoring import GuessingModel, LanguageModel
-from smallfry.evals.suites.text import bits_per_byte, read_documents
+from smallfry.evals.suites.show import paired_dict, show_comparison, show_result
+from smallfry.evals.suites.text import FEWEST, bits_per_byte, bits_rate, read_documents
 from smallfry.job import Job
 from smallfry.machine import keep_freed_memory
 
-SUITES = ("core", "chatcore", "blimp", "lambada", "humaneval", "bpb")
+SUITES = ("core", "chatcore", "blimp", "lambada", "humaneval", "bpb", "stories")
 
 
-def run_suite(
-    suite: str, paths: Sequence[Path], data_dir: Path | None, limit: int | None, text: Path | None, controls: bool,
-    unsafe_code: bool, console: Console,
-) -> dict[str, Any]:  # fmt: skip
-    """Measure one model, or two on the same items.
+@dataclass(frozen=True, slots=True)
+class EvalSettings:
+    """What is asked of `run_suite`.
 
     Args:
         suite: One of `SUITES`.
         paths: One or two model directories.
         data_dir: Folder of the suites' data.
+        hub: Whether what the folder lacks comes from the Hugging Face hub.
         limit: At most this many questions a task.
-        text: What ``bpb`` reads.
+        text: What ``bpb`` reads, or the stories of ``stories``.
         controls: Whether to measure the controls.
         unsafe_code: Whether model-written programs may run without the sandbox.
+        precision: What is computed in.
+        samples: Completions of each HumanEval problem that are drawn for ``pass_at``; 0 for the greedy one.
+        pass_at: The ``k`` of pass@k.
+        judge: Who grades stories.
+        trained_on: Training texts to look for the suite's items in.
+    """
+
+    suite: str
+    paths: tuple[Path, ...]
+    data_dir: Path | None = None
+    hub: bool = False
+    limit: int | None = None
+    text: Path | None = None
+    controls: bool = True
+    unsafe_code: bool = False
+    precision: Precision = "fp32"
+    samples: int = 0
+    pass_at: tuple[int, ...] = (1, 10)
+    judge: Judge | None = None
+    trained_on: Path | None = None
+
+
+def run_suite(settings: EvalSettings, console: Console) -> dict[str, Any]:
+    """Measure one model, or two on the same items.
+
+    Args:
+        settings: What to measure.
         console: Where tables go.
 
     Returns:
@@ -48,103 +87,128 @@ def run_suite(
         SmallfryError: Its data or a model cannot be read.
     """
     keep_freed_memory()
-    if suite == "bpb":
-        return _bits(paths, text, console)
-    if suite in ("chatcore", "humaneval"):
-        return _code(suite, paths, data_dir, limit, controls, unsafe_code, console)
-    tasks, missing = _tasks(suite, sources.data_folder(data_dir))
-    centered = "v1" if suite == "core" else None
-    models = [load_language_model(path) for path in paths]
-    alone = len(models) == 1
-    results = [_measured(suite, model, tasks, centered, missing, limit, console, alone) for model in models]
-    if controls:
-        results[0].controls = _controls(suite, models[0], tasks, centered, limit, console)
-    for result in results:
-        console.print(_table(result))
-    return _together(results, console)
+    if settings.suite == "bpb":
+        return _bits(settings, console)
+    asked = _suite(settings)
+    results: list[SuiteResult] = []
+    for path in settings.paths:
+        model = load_language_model(path, settings.precision)
+        with console.status(f"{settings.suite}: {model.name}") as status:
 
+            def watch(task: TaskResult, model: LanguageModel = model) -> None:
+                status.update(f"{settings.suite}: {model.name}: {task.name} {task.accuracy:.3f}")
 
-def _measured(
-    suite: str, model: LanguageModel, tasks: Sequence[Task], centered: str | None, missing: Sequence[str],
-    limit: int | None, console: Console, stop: bool,
-) -> SuiteResult:  # fmt: skip
-    with console.status(f"{suite}: {model.name}") as status:
-
-        def watch(task: TaskResult) -> None:
-            status.update(f"{suite}: {model.name}: {task.name} {task.accuracy:.3f}")
-
-        return measure_suite(suite, model, tasks, centered, missing, limit, watch, stop)
-
-
-def _tasks(suite: str, folder: Path) -> tuple[list[Task], list[str]]:
-    if suite == "core":
-        return sources.core_tasks(folder)
-    return (sources.blimp_tasks(folder) if suite == "blimp" else sources.lambada_tasks(folder)), []
-
-
-def _controls(
-    suite: str, model: LanguageModel, tasks: Sequence[Task], centered: str | None, limit: int | None, console: Console
-) -> dict[str, SuiteResult]:
-    with console.status(f"{suite}: controls"):
-        guesses = measure_suite(suite, GuessingModel(model), tasks, centered, limit=limit)
-        fresh = measure_suite(suite, untrained(model), tasks, centered, limit=limit)
-    common = SuiteResult(suite, "majority", [majority(task, limit) for task in tasks], centered)
-    return {"guessing": guesses, "majority": common, "untrained": fresh}
-
-
-def _table(result: SuiteResult) -> Table:
-    over = f" over {len(result.tasks)} tasks" if len(result.tasks) > 1 else ""
-    if result.missing:
-        over += f" of {len(result.tasks) + len(result.missing)} (no data: {', '.join(result.missing)})"
-    lines = [f"{result.suite}{over}: {_score(result, result.centered)}"]
-    if result.centered:
-        lines[0] += f" centred by {result.centered}"
-        lines += [f"centred by {v}: {_score(result, v)}" for v in result.tasks[0].floors if v != result.centered]
-    lines += [f"control {name}: {_score(control, result.centered)}" for name, control in result.controls.items()]
-    table = Table(title=result.model, caption="\n".join(lines), caption_justify="left", title_justify="left")
-    table.add_column("task", no_wrap=True)
-    for name in ("n", "accuracy", "95% interval", "centred", "shots"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for task in (*result.tasks, *result.beside):
-        low, high = task.interval()
-        n = f"{task.n:,}" + (" of " + f"{task.total:,}, stopped at the floor" if task.stopped else "")
-        centred = f"{task.centered(result.centered or 'v1'):+.3f}" if task.floors else ""
-        cells = (n, f"{task.accuracy:.3f}", f"{low:.3f} to {high:.3f}", centred, f"{task.shots:.1f}")
-        table.add_row(task.name, *cells)
-    return table
-
-
-def _score(result: SuiteResult, version: str | None) -> str:
-    low, high = result.interval(version)
-    return f"{result.score(version):.4f} [{low:.4f}, {high:.4f}]"
-
-
-def _together(results: Sequence[SuiteResult], console: Console) -> dict[str, Any]:
-    plain = results[0].to_dict()
+            result = asked.measure(model, watch)
+            if settings.controls and not results:
+                known = [GuessingModel(model), untrained(model)]
+                result.controls = {c.name: asked.measure(c, watch) for c in known} | asked.controls()
+        result.notes = [*result.notes, *asked.notes]
+        show_result(result, console)
+        results.append(result)
+    plain = results[0].to_dict() | asked.more
     if len(results) == 2:
         plain["other"] = results[1].to_dict()
-        plain["comparison"] = _comparison(results[0], results[1], console)
+        plain["comparison"] = show_comparison(results[0].model, results[1].model, compare(*results), console)
     return plain
 
 
-def _comparison(a: SuiteResult, b: SuiteResult, console: Console) -> list[dict[str, Any]]:
-    found = compare(a, b)
-    table = Table(title=f"{a.model} minus {b.model}, the same items", title_justify="left")
-    table.add_column("task", no_wrap=True)
-    for name in ("n", "difference", "95% interval", "p (Holm)", "shows"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for c in found:
-        shows = "-" if c.detectable is None else f"{c.detectable:.3f}"
-        cells = (f"{c.paired.difference:+.3f}", f"{c.paired.low:+.3f} to {c.paired.high:+.3f}", f"{c.adjusted:.2g}")
-        table.add_row(c.name, f"{c.n:,}", *cells, shows)
-    console.print(table)
-    return [
-        {
-            "name": c.name, "n": c.n, "difference": c.paired.difference, "ci": [c.paired.low, c.paired.high],
-            "p": c.paired.p_value, "p_holm": c.adjusted, "detectable": c.detectable,
-        }
-        for c in found
-    ]  # fmt: skip
+# ---- suites ---------------------------------------------------------------------------------------------------------
+
+Watch = Callable[[TaskResult], None]
+
+
+@dataclass(slots=True)
+class _Suite:
+    """How one suite is asked: of any model, and of the controls that are not models."""
+
+    measure: Callable[[LanguageModel, Watch], SuiteResult]
+    controls: Callable[[], dict[str, SuiteResult]]
+    notes: list[str]
+    more: dict[str, Any]  # goes into what --json prints
+
+
+def _suite(settings: EvalSettings) -> _Suite:
+    if settings.suite == "stories":
+        return _stories(settings)
+    data = sources.Data.find(settings.data_dir, settings.hub)
+    if settings.suite in ("chatcore", "humaneval"):
+        return _code(settings, data)
+    suite, limit, alone = settings.suite, settings.limit, len(settings.paths) == 1
+    missing: list[str] = []
+    if suite == "core":
+        tasks, missing = sources.core_tasks(data)
+    else:
+        tasks = sources.blimp_tasks(data) if suite == "blimp" else sources.lambada_tasks(data)
+    centered = "v1" if suite == "core" else None
+
+    def measure(model: LanguageModel, watch: Watch) -> SuiteResult:
+        return measure_suite(suite, model, tasks, centered, missing, limit, watch, stop=alone)
+
+    def controls() -> dict[str, SuiteResult]:
+        return {"majority": SuiteResult(suite, "majority", [majority(task, limit) for task in tasks], centered)}
+
+    return _Suite(measure, controls, *_contaminated(settings, tasks))
+
+
+def _code(settings: EvalSettings, data: sources.Data) -> _Suite:
+    """The suites in which programs are run: HumanEval alone, or among the five of ChatCORE."""
+    suite, limit, unsafe = settings.suite, settings.limit, settings.unsafe_code
+
+    def measure(model: LanguageModel, watch: Watch) -> SuiteResult:
+        if suite == "chatcore":
+            return measure_chatcore(model, data, limit, unsafe, watch)
+        problems = humaneval_rows(data)
+        found = SuiteResult(suite, model.name, [measure_humaneval(model, problems, limit, unsafe)])
+        if settings.samples:
+            drawn = Sampling(temperature=0.8, top_p=0.95)
+            for p in measure_pass_at_k(model, problems, settings.pass_at, settings.samples, drawn, limit, unsafe):
+                what = f"of {p.samples} samples at temperature {drawn.temperature}, top-p {drawn.top_p}"
+                found.measures.append(Measure(f"pass@{p.k}", p.score, p.ci, p.n, what))
+        return found
+
+    return _Suite(measure, lambda: {"majority": most_frequent(suite, data, limit)}, [], {})
+
+
+def _stories(settings: EvalSettings) -> _Suite:
+    folder = sources.Data.find(settings.data_dir).folder if settings.text is None else None
+    source, texts = stories.story_texts(settings.text, folder)
+    asked = stories.build(source, texts, settings.limit)
+    written: dict[str, list[str]] = {}
+
+    def measure(model: LanguageModel, watch: Watch) -> SuiteResult:
+        if isinstance(model, GuessingModel):  # it has nothing to write; the true stories stand in its place
+            tasks = measure_suite("stories", model, asked.tasks, stop=False).tasks
+            return SuiteResult("stories", model.name, tasks)
+        found, written[model.name] = stories.measure_stories(model, asked)
+        if settings.judge is not None and model.name != "untrained":
+            found.measures += graded(settings.judge, asked.prompts, written[model.name])
+        return found
+
+    def controls() -> dict[str, SuiteResult]:
+        common = SuiteResult("stories", "majority", stories.story_majority(asked))
+        return {"majority": common, "true stories": stories.true_stories(asked)}
+
+    notes, more = _contaminated(settings, asked.tasks)
+    note = f"{len(asked.texts):,} stories of {asked.source}; temperature {stories.HOW.temperature}"
+    return _Suite(measure, controls, [note, *notes], more | {"source": asked.source, "written": written})
+
+
+def _contaminated(settings: EvalSettings, tasks: Sequence[Task]) -> tuple[list[str], dict[str, Any]]:
+    """Items that stand in the training text, in words and as data; nothing where that text is not known."""
+    if settings.trained_on is None:
+        return [], {}
+    texts = contamination.training_texts(settings.trained_on)
+    limited = [replace(task, rows=task.rows[: settings.limit]) for task in tasks] if settings.limit else tasks
+    found = contamination.overlaps(limited, texts)
+    total, hits = sum(o.n for o in found), sum(o.found for o in found)
+    worst = ", ".join(f"{o.task} {o.found} of {o.n}" for o in sorted(found, key=lambda o: -o.found)[:5] if o.found)
+    note = (
+        f"contamination: {hits:,} of {total:,} items share {contamination.N} words in a row with {settings.trained_on}"
+    )
+    return [f"{note} ({worst})" if worst else note], {"contamination": [o.to_dict() for o in found]}
+
+
+# ---- jobs and plain text --------------------------------------------------------------------------------------------
 
 
 def run_job(job: Job, paths: Sequence[Path], limit: int | None, controls: bool, console: Console) -> dict[str, Any]:
@@ -162,69 +226,58 @@ def run_job(job: Job, paths: Sequence[Path], limit: int | None, controls: bool, 
     """
     keep_freed_memory()
     found = jobs.evaluate(job, paths, limit, controls)
-    table = Table(title=f"{job.name}: {METRICS[job.metric].title}", title_justify="left")
+    table = Table(title=Text(f"{job.name}: {METRICS[job.metric].title}"), title_justify="left")
     table.add_column("candidate")
     for name in ("score", "95% interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in (found, *([found["other"]] if "other" in found else []), *found["controls"]):
         low, high = row["ci"]
-        table.add_row(str(row["name"]), f"{row['score']:.3f}", f"{low:.3f} to {high:.3f}", f"{row['n']:,}")
+        table.add_row(Text(str(row["name"])), f"{row['score']:.3f}", f"{low:.3f} to {high:.3f}", f"{row['n']:,}")
     console.print(table)
     for warning in found["warnings"]:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
     for name, value in sorted(found["metrics"].items()):
         console.print(f"{name} {value:.3f}", style="dim", highlight=False)
     if "comparison" in found:
-        c = found["comparison"]
-        low, high = c["ci"]
-        console.print(f"first minus second: {c['difference']:+.3f} [{low:+.3f}, {high:+.3f}], p {c['p']:.2g}")
+        _show_difference(found["comparison"], console)
     return found
 
 
-def _code(
-    suite: str, paths: Sequence[Path], data_dir: Path | None, limit: int | None, controls: bool, unsafe: bool,
-    console: Console,
-) -> dict[str, Any]:  # fmt: skip
-    """The suites in which programs are run: HumanEval alone, or among the five of ChatCORE."""
-    folder = sources.data_folder(data_dir)
-
-    def measured(model: LanguageModel) -> SuiteResult:
-        with console.status(f"{suite}: {model.name}"):
-            if suite == "chatcore":
-                return measure_chatcore(model, folder, limit, unsafe)
-            return SuiteResult(suite, model.name, [measure_humaneval(model, humaneval_rows(folder), limit, unsafe)])
-
-    results: list[SuiteResult] = []
-    for path in paths:
-        model = load_language_model(path)
-        result = measured(model)
-        if controls and not results:
-            known = [GuessingModel(model), untrained(model)]
-            result.controls = {control.name: measured(control) for control in known}
-            result.controls["majority"] = most_frequent(suite, folder, limit)
-        results.append(result)
-        console.print(_table(result))
-    return _together(results, console)
+def _show_difference(c: dict[str, Any], console: Console) -> None:
+    low, high = c["ci"]
+    console.print(f"first minus second: {c['difference']:+.4f} [{low:+.4f}, {high:+.4f}], p {c['p']:.2g}")
 
 
-def _bits(paths: Sequence[Path], text: Path | None, console: Console) -> dict[str, Any]:
-    if text is None:
+def _bits(settings: EvalSettings, console: Console) -> dict[str, Any]:
+    if settings.text is None:
         raise SmallfryError("--suite bpb: give the text with --text FILE (UTF-8 text, or .jsonl with a column text)")
-    documents = read_documents(text)
-    rows = []
-    for path in paths:
-        model = load_language_model(path)
-        found = bits_per_byte(model, documents)
-        fresh = bits_per_byte(untrained(model), documents)
+    documents = read_documents(settings.text)
+    found, rows = [], []
+    for path in settings.paths:
+        model = load_language_model(path, settings.precision)
+        found.append(bits_per_byte(model, documents))
+        bits = found[-1]
+        controls: dict[str, Any] = {"guessing": {"score": 8.0}}
+        if settings.controls:
+            fresh = bits_per_byte(untrained(model), documents)
+            controls["untrained"] = {"score": fresh.score, "ci": fresh.ci}
         rows.append({
-            "model": model.name, "score": found.score, "ci": found.ci, "documents": found.documents,
-            "bytes": found.n_bytes, "tokens": found.tokens,
-            "controls": {"guessing": {"score": 8.0}, "untrained": {"score": fresh.score, "ci": fresh.ci}},
+            "model": model.name, "score": bits.score, "ci": bits.ci, "documents": bits.documents,
+            "bytes": bits.n_bytes, "tokens": bits.tokens, "controls": controls,
         })  # fmt: skip
-        interval = f" [{found.ci[0]:.4f}, {found.ci[1]:.4f}]" if found.ci else ""
+        interval = f" [{bits.ci[0]:.4f}, {bits.ci[1]:.4f}]" if bits.ci else ""
+        beside = "; guessing bytes 8" + (f", untrained {fresh.score:.4f}" if settings.controls else "")
         console.print(
-            f"{model.name}: {found.score:.4f} bits per byte{interval} on {found.n_bytes:,} bytes; "
-            f"guessing bytes 8, untrained {fresh.score:.4f}",
+            f"{model.name}: {bits.score:.4f} bits per byte{interval} on {bits.n_bytes:,} bytes{beside}",
             markup=False, highlight=False,
         )  # fmt: skip
-    return {"suite": "bpb", **rows[0], "tasks": [], **({"other": rows[1]} if len(rows) > 1 else {})}
+    plain = {"suite": "bpb", **rows[0], "tasks": []}
+    if len(found) == 2:
+        plain["other"] = rows[1]
+        if len(documents) >= FEWEST:
+            comparison = paired_dict(paired_statistic([found[0].sums], found[1].sums, bits_rate))
+            plain["comparison"] = comparison
+            _show_difference(comparison, console)
+        else:
+            console.print(f"{len(documents)} documents are too few to compare two models; from {FEWEST} on they are")
+    return plain

@@ -75,6 +75,30 @@ class TaskResult:
         }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Something measured that is no share of right answers.
+
+    Args:
+        name: Of the measure.
+        value: What was found.
+        ci: 95% interval, or None where there is none.
+        n: Of how many texts.
+        what: In words, with the direction.
+    """
+
+    name: str
+    value: float
+    ci: tuple[float, float] | None
+    n: int
+    what: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        ci = None if self.ci is None else list(self.ci)
+        return {"name": self.name, "value": self.value, "ci": ci, "n": self.n, "what": self.what}
+
+
 @dataclass(slots=True)
 class SuiteResult:
     """A suite, measured.
@@ -87,6 +111,8 @@ class SuiteResult:
         missing: Tasks of the suite that have no data here.
         controls: The same suite asked of candidates that know nothing, by name.
         beside: Further tasks that are shown and do not count.
+        measures: What else was measured.
+        notes: What must be said beside the score.
     """
 
     suite: str
@@ -96,6 +122,8 @@ class SuiteResult:
     missing: list[str] = field(default_factory=list)
     controls: dict[str, SuiteResult] = field(default_factory=dict)
     beside: list[TaskResult] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def score(self, version: str | None = None) -> float:
         """Mean over tasks, centred by ``version`` or by the suite's own."""
@@ -119,6 +147,7 @@ class SuiteResult:
             "suite": self.suite, "model": self.model, "score": self.score(), "ci": list(self.interval()),
             "versions": versions, "missing": self.missing,
             "tasks": [t.to_dict() for t in self.tasks], "beside": [t.to_dict() for t in self.beside],
+            "measures": [m.to_dict() for m in self.measures], "notes": self.notes,
             "controls": {name: control.to_dict() for name, control in self.controls.items()},
         }  # fmt: skip
 

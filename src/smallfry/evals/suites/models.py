@@ -11,9 +11,10 @@ import torch
 from safetensors import SafetensorError
 
 from smallfry.checkpoint import load_weights, runs_here
-from smallfry.engine.torch_engine import Sampling, pick
+from smallfry.engine.constraints import WatchConstraint, cut_at
+from smallfry.engine.torch_engine import pick
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites.scoring import Group, LanguageModel, Scored, Tool
+from smallfry.evals.suites.scoring import Group, LanguageModel, Scored, Writing
 from smallfry.evals.suites.texts import HfTexts, OwnTexts, Texts
 from smallfry.evals.suites.transformer import TransformerScorer
 from smallfry.files import read_json
@@ -102,31 +103,32 @@ class HfScorer:
         return other
 
     @torch.inference_mode()
-    def generate(
-        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
-    ) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], how: Writing) -> list[str]:
         """Continuations of token ids, one prompt at a time; what a tool writes is added and the model goes on."""
-        max_new = min(max_new, self.context // 2)
-        return [
-            self._write(list(ids[-(self.context - max_new) :]), max_new, tool, sampling, row)
-            for row, ids in enumerate(prompts)
-        ]
+        max_new = min(how.max_new, self.context // 2)
+        kept = [list(ids[-(self.context - max_new) :]) for ids in prompts]
+        return [cut_at(self._write(ids, max_new, how, row), how.stops) for row, ids in enumerate(kept)]
 
-    def _write(self, ids: list[int], max_new: int, tool: Tool | None, sampling: Sampling | None, row: int) -> str:
+    def _write(self, ids: list[int], max_new: int, how: Writing, row: int) -> str:
         written: list[int] = []
-        draws = sampling.draws(row) if sampling else None
+        watch = WatchConstraint(self.texts, how.tool, how.stops, self.texts.end)
+        draws = how.sampling.draws(row) if how.sampling else None
         cache, fresh = None, ids
         while len(written) < max_new:
             out = self.model(torch.tensor([fresh]), use_cache=True, **{self._cache: cache})
             cache, logits = out.past_key_values, out.logits[0, -1].float()
-            token = pick(logits.numpy(), sampling, draws) if sampling and draws else int(logits.argmax())
-            if token == self.texts.end:
+            token = pick(logits.numpy(), how.sampling, draws) if how.sampling and draws else int(logits.argmax())
+            fresh = [token]
+            watch.advance(token)
+            while (forced := watch.allowed()) is not None:
+                fresh.append(int(forced[0]))
+                watch.advance(fresh[-1])
+                if fresh[-1] == self.texts.end:
+                    break
+            if self.texts.end in fresh:
+                written += fresh[: fresh.index(self.texts.end)]
                 break
-            written.append(token)
-            said = tool(self.texts.decode(written)) if tool else None
-            added = self.texts.encode(said) if said else []
-            written += added
-            fresh = [token, *added]
+            written += fresh
         return self.texts.written(ids, written)
 
     @torch.inference_mode()

@@ -31,6 +31,7 @@ class Task:
         shots: Examples before each question.
         delimiter: What stands between a question and its answer.
         floors: What counts as knowing nothing, as shares, by version of the baselines.
+        rule: Whether choices are compared by mean log-probability a token or by their sum; pairs always by the sum.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     shots: int = 0
     delimiter: str = " "
     floors: Mapping[str, float] | None = None
+    rule: Literal["mean", "sum"] = "mean"
 
     @property
     def golds(self) -> list[int]:
@@ -55,7 +57,8 @@ class Task:
         """The choice that a model's scores name; for a free continuation 0 when it would write it, else -1."""
         if self.type == "language_modeling":
             return 0 if scored[0].greedy else -1
-        each = [s.logprob if self.type == "pair" else s.logprob / max(1, s.tokens) for s in scored]
+        summed = self.type == "pair" or self.rule == "sum"
+        each = [s.logprob if summed else s.logprob / max(1, s.tokens) for s in scored]
         return max(range(len(each)), key=each.__getitem__)
 
 

@@ -52,6 +52,23 @@ class Scored:
 Tool = Callable[[str], str | None]  # from the text so far to what is to be written next, or None
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How a model is to write.
+
+    Args:
+        max_new: Most tokens.
+        tool: Shown what was written so far, it may write on.
+        sampling: How tokens are drawn; None takes the likeliest.
+        stops: Texts that end what is written and do not belong to it.
+    """
+
+    max_new: int
+    tool: Tool | None = None
+    sampling: Sampling | None = None
+    stops: tuple[str, ...] = ()
+
+
 class LanguageModel(Protocol):
     """Anything that gives log-probabilities."""
 
@@ -63,21 +80,15 @@ class LanguageModel(Protocol):
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Every branch of every group."""
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
-    ) -> list[str]:
-        """What is written after token ids, at most ``max_new`` tokens, greedily unless ``sampling`` says otherwise.
-
-        Of a prompt that is too long the end is kept; a tool is shown what was written so far and may write on.
-        """
+    def generate(self, prompts: Sequence[Sequence[int]], how: Writing) -> list[str]:
+        """What is written after token ids; of a prompt that is too long the end is kept."""
 
 
-def write(model: LanguageModel, prompts: Sequence[str], max_new: int, sampling: Sampling | None = None) -> list[str]:
+def write(model: LanguageModel, prompts: Sequence[str], how: Writing) -> list[str]:
     """What a model writes after plain texts; a text that is too long loses its beginning."""
     start = model.texts.start()
-    room = model.context - min(max_new, model.context // 2) - len(start)
-    ids = [[*start, *model.texts.encode(prompt)[-room:]] for prompt in prompts]
-    return model.generate(ids, max_new, None, sampling)
+    room = model.context - min(how.max_new, model.context // 2) - len(start)
+    return model.generate([[*start, *model.texts.encode(prompt)[-room:]] for prompt in prompts], how)
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R]:
@@ -125,9 +136,7 @@ class GuessingModel:
             for g in groups
         ]
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
-    ) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], how: Writing) -> list[str]:
         """Nothing."""
         return [""] * len(prompts)
 

@@ -1,40 +1,63 @@
-"""Where a suite's rows come from: a folder of ``.jsonl.gz`` files, named by the user or by ``SMALLFRY_DATA``."""
+"""Where a suite's rows come from: a folder of ``.jsonl.gz`` files, or the Hugging Face hub."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smallfry.errors import SmallfryError
+from smallfry.evals.suites.core import CORE, CoreTask
+from smallfry.evals.suites.hub import hub_rows
 from smallfry.evals.suites.prompts import Task, shuffled
 
 VARIABLE = "SMALLFRY_DATA"
 BASELINES = ("v1", "v2")  # DCLM's of 2024, which nanochat uses, and those in force since September 2025
 
 
-def data_folder(given: Path | None) -> Path:
-    """The folder that holds ``core/``, ``blimp.jsonl.gz`` and so on.
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Where rows come from.
 
     Args:
-        given: What the user named, or None for the environment's.
-
-    Raises:
-        SmallfryError: There is no such folder.
+        folder: Holds ``blimp.jsonl.gz``, ``core/*.jsonl.gz`` and so on; None for the hub alone.
+        hub: Whether files that are not in the folder are taken from the Hugging Face hub.
     """
-    named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
-    if named is None:
-        raise SmallfryError(
-            f"no benchmark data: give the folder with --data-dir or {VARIABLE}; it holds blimp.jsonl.gz, "
-            "core_config.json and core/*.jsonl.gz"
-        )
-    for folder in (named, named / "evals"):
-        if (folder / "core").is_dir() or (folder / "blimp.jsonl.gz").exists():
-            return folder
-    raise SmallfryError(f"{named}: holds no benchmark data; expected blimp.jsonl.gz or core/*.jsonl.gz")
+
+    folder: Path | None
+    hub: bool = False
+
+    @staticmethod
+    def find(given: Path | None, hub: bool = False) -> Data:
+        """The folder that the user named, else the environment's, else the hub.
+
+        Raises:
+            SmallfryError: The named folder holds no such data.
+        """
+        named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+        if named is None:
+            return Data(None, True)
+        for folder in (named, named / "evals"):
+            if (folder / "core").is_dir() or (folder / "blimp.jsonl.gz").exists():
+                return Data(folder, hub)
+        raise SmallfryError(f"{named}: holds no benchmark data; expected blimp.jsonl.gz or core/*.jsonl.gz")
+
+    def rows(self, file: str) -> list[dict[str, Any]]:
+        """Rows of a file such as ``core/piqa.jsonl.gz``.
+
+        Raises:
+            SmallfryError: It is neither in the folder nor to be had from the hub.
+        """
+        if self.folder is not None and ((self.folder / file).exists() or not self.hub):
+            return read_rows(self.folder / file)
+        try:
+            return hub_rows(file)
+        except SmallfryError as error:
+            where = f"{self.folder} has no {file}" if self.folder else f"no folder is named by --data-dir or {VARIABLE}"
+            raise SmallfryError(f"no benchmark data: {where}, and the Hugging Face hub gave none ({error})") from None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -58,42 +81,55 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def core_tasks(folder: Path) -> tuple[list[Task], list[str]]:
+def core_tasks(data: Data) -> tuple[list[Task], list[str]]:
     """The tasks of DCLM's CORE that have data, and the names of those that have none.
 
-    Shots, delimiters and both versions of the baselines come from ``core_config.json``.
+    Shots, delimiters and both versions of the baselines come from the folder's ``core_config.json``, or from the table
+    in `smallfry.evals.suites.core`, which says the same.
     """
     tasks, missing = [], []
-    for spec in _config(folder):
-        path = folder / "core" / (Path(spec["dataset_uri"]).name + ".gz")
-        if not path.exists():
-            missing.append(str(spec["label"]))
+    reasons: dict[str, SmallfryError] = {}
+    for spec in _config(data.folder):
+        file = f"core/{spec.file}.gz"
+        if data.folder is not None and not data.hub and not (data.folder / file).exists():
+            missing.append(spec.label)
             continue
-        floors = {version: float(spec[f"random_baseline_{version}"]) / 100 for version in BASELINES}
-        tasks.append(
-            Task(str(spec["label"]), spec["icl_task_type"], shuffled(read_rows(path)), int(spec["num_fewshot"]),
-                 str(spec["continuation_delimiter"]), floors)
-        )  # fmt: skip
+        try:
+            rows = data.rows(file)
+        except SmallfryError as error:
+            if data.folder is not None and (data.folder / file).exists():
+                raise  # there, and broken
+            missing.append(spec.label)
+            reasons[spec.label] = error
+            continue
+        floors = dict(zip(BASELINES, (spec.v1 / 100, spec.v2 / 100), strict=True))
+        tasks.append(Task(spec.label, spec.type, shuffled(rows), spec.shots, spec.delimiter, floors))
     if not tasks:
-        raise SmallfryError(f"{folder / 'core'}: none of the suite's files is there")
+        raise next(iter(reasons.values()), SmallfryError(f"{data.folder}: none of the suite's files is in core/"))
     return tasks, missing
 
 
-def _config(folder: Path) -> list[Mapping[str, Any]]:
-    path = folder / "core_config.json"
+def _config(folder: Path | None) -> list[CoreTask]:
+    path = None if folder is None else folder / "core_config.json"
+    if path is None or not path.exists():
+        return list(CORE)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-        return [spec for spec in found if spec["in_core"]]
-    except FileNotFoundError:
-        raise SmallfryError(f"{path}: no such file; it lists the suite's tasks, shots and baselines") from None
+        return [
+            CoreTask(
+                str(spec["label"]), Path(spec["dataset_uri"]).name, spec["icl_task_type"], int(spec["num_fewshot"]),
+                str(spec["continuation_delimiter"]), *(float(spec[f"random_baseline_{v}"]) for v in BASELINES),
+            )
+            for spec in found if spec["in_core"]
+        ]  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SmallfryError(f"{path}: not the suite's list of tasks ({error!r})") from None
 
 
-def blimp_tasks(folder: Path) -> list[Task]:
+def blimp_tasks(data: Data) -> list[Task]:
     """The 67 paradigms of BLiMP; the right sentence comes first in every other pair, so that no position is a hint."""
     pairs: dict[str, list[dict[str, Any]]] = {}
-    for row in read_rows(folder / "blimp.jsonl.gz"):
+    for row in data.rows("blimp.jsonl.gz"):
         mine = pairs.setdefault(str(row["UID"]), [])
         both = [row["sentence_good"], row["sentence_bad"]]
         gold = len(mine) % 2
@@ -102,7 +138,7 @@ def blimp_tasks(folder: Path) -> list[Task]:
     return [Task(name, "pair", tuple(rows), floors=half) for name, rows in sorted(pairs.items())]
 
 
-def lambada_tasks(folder: Path) -> list[Task]:
+def lambada_tasks(data: Data) -> list[Task]:
     """The last word of a passage (Paperno et al. 2016, OpenAI's version)."""
-    rows = read_rows(folder / "core" / "lambada_openai.jsonl.gz")
+    rows = data.rows("core/lambada_openai.jsonl.gz")
     return [Task("lambada_openai", "language_modeling", tuple(rows), floors=dict.fromkeys(BASELINES, 0.0))]

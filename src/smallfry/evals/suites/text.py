@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import bootstrap_statistic
 from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, in_threads
 
-_FEWEST = 8  # windows that an interval can be drawn from
+FEWEST = 8  # windows, or documents, that an interval can be drawn from
 _TOGETHER = 16  # documents scored together
 _LONGEST = 1024  # tokens of one window, whatever the model could read
 
@@ -29,6 +30,7 @@ class BitsPerByte:
         documents: How many there are.
         n_bytes: Bytes of UTF-8.
         tokens: Tokens scored.
+        sums: Nats and bytes of each document, ``(documents, 2)``, for comparing two models on the same ones.
     """
 
     score: float
@@ -36,6 +38,12 @@ class BitsPerByte:
     documents: int
     n_bytes: int
     tokens: int
+    sums: np.ndarray
+
+
+def bits_rate(sums: np.ndarray) -> np.ndarray:
+    """Bits per byte of summed nats and bytes, ``(k, 2)`` to ``(k,)``."""
+    return np.asarray(sums[:, 0] / sums[:, 1] / math.log(2))
 
 
 def read_documents(path: Path) -> list[str]:
@@ -45,10 +53,12 @@ def read_documents(path: Path) -> list[str]:
         SmallfryError: It cannot be read, or holds no text.
     """
     try:
-        content = path.read_bytes().decode("utf-8")  # as it stands: line ends count as they are
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = data.decode("utf-8")  # as it stands: line ends count as they are
         lines = [line for line in content.split("\n") if line.strip()]
-        rows = [json.loads(line)["text"] for line in lines] if path.suffix in (".jsonl", ".ndjson") else [content]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        table = path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+        rows = [json.loads(line)["text"] for line in lines] if table else [content]
+    except (OSError, EOFError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise SmallfryError(f"{path}: expected UTF-8 text, or JSON lines with a column text ({error!r})") from None
     found = [row for row in rows if isinstance(row, str) and row]
     if not found:
@@ -84,26 +94,22 @@ def bits_per_byte(model: LanguageModel, documents: Sequence[str]) -> BitsPerByte
     """
     length = min(model.context, _LONGEST)
 
-    def measure(some: Sequence[str]) -> list[tuple[float, float, int]]:
-        """Nats, bytes and tokens of each window of some documents."""
-        groups: list[Group] = []
-        shares: list[float] = []  # bytes a token, spread evenly over a document
-        for document, ids in zip(some, model.texts.encode_all(some), strict=True):
-            mine = windows(ids, model.texts.start(), length)
-            groups += mine
-            shares += [len(document.encode("utf-8", "replace")) / max(1, len(ids))] * len(mine)
-        tokens = [len(group.branches[0].ids) for group in groups]
-        return [
-            (-scored[0].logprob, share * n, n)
-            for scored, share, n in zip(model.score(groups), shares, tokens, strict=True)
-        ]
+    def measure(some: Sequence[str]) -> list[np.ndarray]:
+        """Nats, bytes and tokens of each window of each document, ``(windows, 3)``."""
+        found = []
+        cut = [windows(ids, model.texts.start(), length) for ids in model.texts.encode_all(some)]
+        scored = iter(model.score([group for groups in cut for group in groups]))
+        for document, groups in zip(some, cut, strict=True):
+            tokens = np.array([len(group.branches[0].ids) for group in groups])
+            nats = np.array([-next(scored)[0].logprob for _ in groups])
+            share = len(document.encode("utf-8", "replace")) / max(1, tokens.sum())  # bytes, spread evenly
+            found.append(np.stack([nats, share * tokens, tokens], axis=1))
+        return found
 
     slices = (documents[at : at + _TOGETHER] for at in range(0, len(documents), _TOGETHER))
-    table = np.array([row for part in in_threads(measure, slices, model.workers) for row in part])  # (windows, 3)
-
-    def rate(total: np.ndarray) -> np.ndarray:
-        return np.asarray(total[:, 0] / total[:, 1] / math.log(2))
-
-    whole = float(rate(table.sum(axis=0, keepdims=True))[0])
-    interval = bootstrap_statistic(table, rate) if len(table) >= _FEWEST else None
-    return BitsPerByte(whole, interval, len(documents), round(table[:, 1].sum()), int(table[:, 2].sum()))
+    each = [table for part in in_threads(measure, slices, model.workers) for table in part]
+    table = np.concatenate(each)  # (windows, 3)
+    whole = float(bits_rate(table.sum(axis=0, keepdims=True))[0])
+    interval = bootstrap_statistic(table, bits_rate) if len(table) >= FEWEST else None
+    sums = np.array([one.sum(axis=0)[:2] for one in each])
+    return BitsPerByte(whole, interval, len(documents), round(table[:, 1].sum()), int(table[:, 2].sum()), sums)

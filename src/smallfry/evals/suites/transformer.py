@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smallfry.engine.constraints import ToolConstraint
-from smallfry.engine.torch_engine import Sampling, TorchEngine
-from smallfry.evals.suites.scoring import Group, Scored, Tool, in_threads
+from smallfry.engine.constraints import WatchConstraint, cut_at
+from smallfry.engine.torch_engine import TorchEngine
+from smallfry.evals.suites.scoring import Group, Scored, Writing, in_threads
 from smallfry.evals.suites.texts import Texts
 from smallfry.machine import default_workers
 from smallfry.model import Transformer
@@ -66,19 +66,19 @@ class TransformerScorer:
         self.name, self.model, self.texts, self.context = name, model, texts, context
         self.workers = default_workers() if model.embed.weight.device.type == "cpu" else 1
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], max_new: int, tool: Tool | None = None, sampling: Sampling | None = None
-    ) -> list[str]:
+    def generate(self, prompts: Sequence[Sequence[int]], how: Writing) -> list[str]:
         """Continuations of token ids; what a tool writes is forced on the model."""
-        max_new = min(max_new, self.context // 2)
+        max_new = min(how.max_new, self.context // 2)
         kept = [list(ids[-(self.context - max_new) :]) for ids in prompts]
         engine = TorchEngine(self.model, self.texts.end)
 
         def answer(rows: range) -> list[str]:
-            watching = [ToolConstraint(self.texts, tool) if tool else None for _ in rows]
+            watched = how.tool is not None or how.stops
+            watching = [WatchConstraint(self.texts, how.tool, how.stops, engine.end) if watched else None for _ in rows]
             mine = [kept[i] for i in rows]
-            answers = engine.generate(mine, watching, max_new, sampling and sampling.of(rows))
-            return [self.texts.written(ids, a.ids) for ids, a in zip(mine, answers, strict=True)]
+            answers = engine.generate(mine, watching, max_new, how.sampling and how.sampling.of(rows))
+            texts = [self.texts.written(ids, a.ids) for ids, a in zip(mine, answers, strict=True)]
+            return [cut_at(text, how.stops) for text in texts]
 
         found = [""] * len(kept)
         shares = [range(w, len(kept), self.workers) for w in range(min(self.workers, len(kept)))]

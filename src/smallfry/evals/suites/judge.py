@@ -1,0 +1,91 @@
+"""Grades by a larger model behind an OpenAI-compatible endpoint, as TinyStories gives them (Eldan and Li 2023).
+
+The judge sees the beginning of a story and how a model went on, and grades grammar, creativity and consistency with the
+beginning from 1 to 10. What it answers is only searched for three numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from smallfry.errors import SmallfryError
+from smallfry.evals.statistics import bootstrap_mean
+from smallfry.evals.suites.measure import Measure
+
+KEY = "SMALLFRY_JUDGE_KEY"
+ASPECTS = ("grammar", "creativity", "consistency")
+_GRADE = {aspect: re.compile(rf"{aspect}\W{{0,5}}(?:\w+\W+)?(\d+(?:\.\d+)?)", re.IGNORECASE) for aspect in ASPECTS}
+_ASK = (
+    "A student was given the beginning of a story and wrote how it goes on. The part before *** was given, the part "
+    "after it is the student's.\n\n{prompt} *** {text}\n\nGrade the student's part for grammar, creativity and "
+    "consistency with the beginning, each from 1 to 10. Answer with one line:\n"
+    "Grammar: N, Creativity: N, Consistency: N"
+)
+_LONGEST = 1 << 20  # bytes of an answer that are read
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """An endpoint that grades.
+
+    Args:
+        url: Its address up to and with ``/v1``.
+        model: The name of the model there.
+        timeout: Seconds to wait for one answer.
+    """
+
+    url: str
+    model: str
+    timeout: float = 120.0
+
+    def grade(self, prompt: str, text: str) -> dict[str, float] | None:
+        """Grades of one continuation; None where the answer holds no three numbers from 1 to 10.
+
+        Raises:
+            SmallfryError: The endpoint cannot be reached or refuses.
+        """
+        answer = self._asked(_ASK.format(prompt=prompt, text=text))
+        found = {aspect: match for aspect in ASPECTS if (match := _GRADE[aspect].search(answer))}
+        grades = {aspect: float(match[1]) for aspect, match in found.items()}
+        return grades if len(grades) == len(ASPECTS) and all(1 <= g <= 10 for g in grades.values()) else None
+
+    def _asked(self, content: str) -> str:
+        if urlsplit(self.url).scheme not in ("http", "https"):
+            raise SmallfryError(f"--judge {self.url}: expected an address such as http://127.0.0.1:8000/v1")
+        body = {"model": self.model, "messages": [{"role": "user", "content": content}], "temperature": 0.0}
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(KEY):
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(
+            self.url.rstrip("/") + "/chat/completions", json.dumps(body).encode("utf-8"), headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as reply:
+                data = json.loads(reply.read(_LONGEST))
+            return str(data["choices"][0]["message"]["content"])
+        except urllib.error.HTTPError as error:
+            raise SmallfryError(
+                f"--judge {self.url}: answered {error.code} {error.reason}; a key goes into {KEY}"
+            ) from None
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise SmallfryError(f"--judge {self.url}: no usable answer ({error}); expected a chat completion") from None
+
+
+def graded(judge: Judge, prompts: Sequence[str], texts: Sequence[str]) -> list[Measure]:
+    """Mean grades of continuations with intervals over them; what could not be read is left out and shows in ``n``."""
+    grades = [g for prompt, text in zip(prompts, texts, strict=True) if (g := judge.grade(prompt, text)) is not None]
+    found = []
+    for aspect in ASPECTS if grades else ():
+        values = np.array([g[aspect] for g in grades])
+        ci = bootstrap_mean(values) if len(values) > 1 else None
+        found.append(Measure(aspect, float(values.mean()), ci, len(values), f"1 to 10, by {judge.model}"))
+    return found

@@ -1,0 +1,244 @@
+"""What a model of stories can do: choose how one goes on, keep its names and objects, write one that holds.
+
+After TinyStories (Eldan and Li 2023), made measurable without a judge: from held-out stories come questions with one
+true answer among four, the model's own continuations are counted for repetition, variety and names, and bits per byte
+says how well it knows the language. Who names an OpenAI-compatible endpoint gets the paper's grades too (`judge`).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from smallfry.engine.torch_engine import Sampling
+from smallfry.errors import SmallfryError
+from smallfry.evals.statistics import bootstrap_mean
+from smallfry.evals.suites.measure import Measure, SuiteResult, TaskResult, majority, measure_task
+from smallfry.evals.suites.prompts import Row, Task
+from smallfry.evals.suites.scoring import LanguageModel, Writing, write
+from smallfry.evals.suites.sources import read_rows
+from smallfry.evals.suites.text import bits_per_byte, read_documents
+
+STORIES, QUESTIONS, PROMPTS = 500, 1000, 100
+CHOICES = 4
+MAX_NEW = 160
+MAX_WORDS = 110  # of a true continuation, about as long as a model's
+HOW = Sampling(temperature=0.8, top_p=0.95, seed=0)  # of the continuations that are counted
+FLOORS = dict.fromkeys(("v1", "v2"), 1.0 / CHOICES)
+_SENTENCE = re.compile(r"(?<=[.!?])[\"”']?\s+(?=[\"“'A-Z])")
+_CAPITAL = re.compile(r"(?<=[a-z,;] )([A-Z][a-z]{2,})\b")  # a name: a capital where no sentence begins
+_INTRODUCED = re.compile(
+    r"\b(?:a|an|his|her|some) (?:[a-z]+ )?([a-z]{3,})\b(?=[.,;!?]| (?:and|that|to|in|on|with|for))"
+)
+_NO_NAMES = frozenset(("The", "And", "But", "She", "They", "You", "Let", "Yes", "What", "Can", "Please", "Thank", "Mom",
+                       "Dad", "Mommy", "Daddy", "Mum", "Mummy"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stories:
+    """Held-out stories and what is asked of them.
+
+    Args:
+        source: Where they come from.
+        texts: The stories.
+        tasks: ``continuation``, ``names`` and ``objects``, each with one true answer among four.
+        prompts: Beginnings to go on from: the first two sentences.
+    """
+
+    source: str
+    texts: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    prompts: tuple[str, ...]
+
+
+def story_texts(given: Path | None, folder: Path | None) -> tuple[str, list[str]]:
+    """Held-out stories and where they come from.
+
+    Args:
+        given: A text or ``.jsonl`` file of the user's.
+        folder: The suites' data; ``stories/tinystories_valid.jsonl.gz`` in it or beside it is taken.
+
+    Returns:
+        The stories' source, and the stories; without either argument those of the built-in job's test split.
+    """
+    if given is not None:
+        return str(given), read_documents(given)
+    for place in (folder, folder.parent) if folder is not None else ():
+        path = place / "stories" / "tinystories_valid.jsonl.gz"
+        if path.exists():
+            rows = [
+                row for row in read_rows(path) if row.get("collection", "TinyStoriesV2-GPT4") == "TinyStoriesV2-GPT4"
+            ]
+            return path.name, [str(row["text"]).strip() for row in rows]
+    from smallfry.job import Job
+
+    return "built-in stories", [row.output for row in Job.load("stories").test]
+
+
+def build(source: str, texts: Sequence[str], limit: int | None = None, seed: int = 0) -> Stories:
+    """Questions from stories; the same stories and seed give the same questions.
+
+    Args:
+        source: Where the stories come from.
+        texts: The stories.
+        limit: At most this many questions a task, stories and prompts.
+        seed: Of everything drawn.
+
+    Raises:
+        SmallfryError: There are too few stories of more than four sentences.
+    """
+    order = [text for text in texts if len(_SENTENCE.split(text)) >= 5]
+    random.Random(seed).shuffle(order)
+    if len(order) < CHOICES:
+        raise SmallfryError(f"{source}: {len(order)} stories of five sentences or more; expected at least {CHOICES}")
+    most = min(QUESTIONS, limit or QUESTIONS)
+    tasks = (
+        Task("continuation", "multiple_choice", tuple(_continuations(order, most, seed)), floors=FLOORS),
+        Task("names", "multiple_choice", tuple(_kept(order, most, seed, _names)), floors=FLOORS, rule="sum"),
+        Task("objects", "multiple_choice", tuple(_kept(order, most, seed, _objects)), floors=FLOORS, rule="sum"),
+    )
+    prompts = tuple(" ".join(_SENTENCE.split(text)[:2]) for text in order[: min(PROMPTS, limit or PROMPTS)])
+    return Stories(source, tuple(order[: min(STORIES, limit or STORIES)]), tuple(t for t in tasks if t.rows), prompts)
+
+
+# ---- questions ------------------------------------------------------------------------------------------------------
+
+
+def _continuations(texts: Sequence[str], most: int, seed: int) -> list[Row]:
+    """The next sentence of a story among sentences that stand about there in others, told of the same people."""
+    rng = random.Random(seed + 1)
+    cut = [_SENTENCE.split(text) for text in texts]
+    rows: list[Row] = []
+    for index, mine in enumerate(cut[:most]):
+        at = rng.randrange(2, len(mine) - 1)
+        choices = [mine[at]]
+        hero = _names(" ".join(mine[:at]))
+        while len(choices) < CHOICES:
+            other = rng.randrange(len(cut))
+            theirs = cut[other]
+            sentence = theirs[min(len(theirs) - 1, round(at / len(mine) * len(theirs)))]
+            if hero:  # otherwise a strange name gives the wrong ones away
+                for name in dict.fromkeys(_names(" ".join(theirs))):
+                    sentence = re.sub(rf"\b{name}\b", hero[0], sentence)
+            if other != index and sentence not in choices:
+                choices.append(sentence)
+        rows.append(_shuffled({"query": " ".join(mine[:at])}, choices, rng))
+    return rows
+
+
+def _kept(texts: Sequence[str], most: int, seed: int, find: Finder) -> list[Row]:
+    """A name or an object where it is mentioned again, among three that this story does not have."""
+    rng = random.Random(seed + 2)
+    found = [Counter(find(text)) for text in texts]
+    pool = sorted({word for counts in found for word in counts})
+    rows: list[Row] = []
+    for text, counts in zip(texts, found, strict=True):
+        again = [
+            m for word in sorted(counts) for m in list(re.finditer(rf"(?<=[a-z,;\"] ){word}\b", text))[1:]
+            if len(text[: m.start()].split()) > 8
+        ]  # fmt: skip
+        strangers = [word for word in pool if not re.search(rf"\b{word}\b", text)]
+        if again and len(strangers) >= CHOICES - 1 and len(rows) < most:
+            place = rng.choice(again)
+            query = text[: place.start()].rstrip()
+            rows.append(_shuffled({"query": query}, [place[0], *rng.sample(strangers, CHOICES - 1)], rng))
+    return rows
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in _CAPITAL.findall(text) if name not in _NO_NAMES]
+
+
+def _objects(text: str) -> list[str]:
+    """Things that are introduced and mentioned again with ``the``, ``his`` or ``her``."""
+    return [thing for thing in _INTRODUCED.findall(text) if re.search(rf"\b(?:the|his|her) {thing}\b", text)]
+
+
+class Finder(Protocol):
+    """What finds the words to keep in a story."""
+
+    def __call__(self, text: str) -> list[str]:
+        """Each mention."""
+
+
+def _shuffled(row: dict[str, object], choices: list[str], rng: random.Random) -> Row:
+    true = choices[0]
+    order = rng.sample(choices, len(choices))
+    return {**row, "choices": order, "gold": order.index(true)}
+
+
+# ---- what is written ------------------------------------------------------------------------------------------------
+
+
+def written_measures(prompts: Sequence[str], texts: Sequence[str]) -> list[Measure]:
+    """Repetition, variety and kept names of continuations.
+
+    ``repetition``: share of a text's four-word runs that it already had. ``variety``: different two-word runs among all
+    of the first 50 words of all texts. ``names kept``: of the names a continuation mentions, those its prompt
+    introduced. ``hero mentioned``: continuations that mention a name of their prompt.
+    """
+    repetition = np.array([_repeated(text.split(), 4) for text in texts])
+    heads = [text.split()[:50] for text in texts]
+    pairs = [tuple(words[i : i + 2]) for words in heads for i in range(len(words) - 1)]
+    kept, hero = [], []
+    for prompt, text in zip(prompts, texts, strict=True):
+        known = set(re.findall(r"\b[A-Z][a-z]{2,}\b", prompt)) - _NO_NAMES
+        mentioned = _names(text)
+        if mentioned:
+            kept.append(np.mean([name in known for name in mentioned]))
+        if names := [n for n in _names(prompt) if n in known]:
+            hero.append(any(name in text for name in names))
+    found = [_mean("repetition", repetition, "share of four-word runs that were there before; lower is better")]
+    if pairs:
+        found.append(Measure("variety", len(set(pairs)) / len(pairs), None, len(texts), "different two-word runs"))
+    if kept:
+        found.append(_mean("names kept", np.array(kept), "of the names mentioned, those of the prompt"))
+    if hero:
+        found.append(_mean("hero mentioned", np.array(hero), "continuations with a name of their prompt"))
+    return found
+
+
+def _mean(name: str, values: np.ndarray, what: str) -> Measure:
+    return Measure(name, float(values.mean()), bootstrap_mean(values) if len(values) > 1 else None, len(values), what)
+
+
+def _repeated(words: Sequence[str], n: int) -> float:
+    runs = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return 1.0 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+# ---- the suite ------------------------------------------------------------------------------------------------------
+
+
+def measure_stories(model: LanguageModel, stories: Stories) -> tuple[SuiteResult, list[str]]:
+    """Ask a model everything; its continuations of the prompts are the second part of the result."""
+    tasks = [measure_task(model, task, None, stop=False) for task in stories.tasks]
+    bits = bits_per_byte(model, stories.texts)
+    texts = write(model, stories.prompts, Writing(MAX_NEW, sampling=HOW))
+    found = [Measure("bits per byte", bits.score, bits.ci, bits.documents, "of held-out stories; lower is better")]
+    found += written_measures(stories.prompts, texts)
+    return SuiteResult("stories", model.name, tasks, measures=found), texts
+
+
+def true_stories(stories: Stories) -> SuiteResult:
+    """The stories themselves, counted as a model's continuations are; the tasks are theirs by definition."""
+    texts = [(text, " ".join(_SENTENCE.split(text)[:2])) for text in stories.texts[: len(stories.prompts)]]
+    ends = [" ".join(text[len(prompt) :].split()[:MAX_WORDS]) for text, prompt in texts]
+    right = [np.ones(len(task.rows), dtype=bool) for task in stories.tasks]
+    tasks = [
+        TaskResult(t.name, len(t.rows), len(t.rows), r, dict(t.floors or {}))
+        for t, r in zip(stories.tasks, right, strict=True)
+    ]
+    return SuiteResult("stories", "true stories", tasks, measures=written_measures(stories.prompts[: len(ends)], ends))
+
+
+def story_majority(stories: Stories) -> list[TaskResult]:
+    """The control that always names the most frequent place of the answer."""
+    return [majority(task) for task in stories.tasks]
