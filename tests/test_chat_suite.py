@@ -14,6 +14,7 @@ from smallfry.checkpoint import save_model
 from smallfry.evals.suites import chat
 from smallfry.evals.suites.models import HfScorer, load_language_model
 from smallfry.evals.suites.scoring import Group, GuessingModel, Scored, Writing
+from smallfry.evals.suites.sources import Data
 from smallfry.evals.suites.texts import HfTexts
 from smallfry.evals.suites.transformer import TransformerScorer
 from tests.test_suites import DATA, TOKENIZER, model
@@ -119,15 +120,15 @@ def test_programs_come_from_the_first_code_block() -> None:
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the benchmark data beside the checkout")
 def test_the_field_s_test_sets() -> None:
-    sizes = [len(chat.arc_rows(DATA, n)) for n in ("arc_easy", "arc_challenge")]
-    assert [*sizes, len(chat.mmlu_rows(DATA)), len(chat.gsm8k_rows(DATA))] == [2376, 1172, 14_042, 1319]
+    sizes = [len(chat.arc_rows(Data(DATA), n)) for n in ("arc_easy", "arc_challenge")]
+    assert [*sizes, len(chat.mmlu_rows(Data(DATA))), len(chat.gsm8k_rows(Data(DATA)))] == [2376, 1172, 14_042, 1319]
 
 
 @pytest.mark.skipif(
     not DATA.exists() or shutil.which("bwrap") is None, reason="needs the benchmark data and bubblewrap"
 )
 def test_a_guesser_scores_nothing() -> None:
-    found = chat.measure_chatcore(GuessingModel(model()), DATA, limit=200)
+    found = chat.measure_chatcore(GuessingModel(model()), Data(DATA), limit=200)
     low, high = found.interval(level=0.999)
     assert low < 0 < high and [t.name for t in found.tasks] == [
         "arc_easy",

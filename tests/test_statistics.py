@@ -232,3 +232,29 @@ def test_examples_to_decide_counts_the_seeds_too() -> None:
     assert st.verdict(*st.seeds_interval([0.96], seeded)[1:], 0.95) == "workable"
     assert st.verdict(*st.seeds_interval([0.96], seeded - 1)[1:], 0.95) == "undecided"
     assert st.examples_to_decide(0.955, 500, 0.95, per_seed_scores=[0.9, 0.955, 0.99]) is None
+
+
+@pytest.mark.parametrize("n", [30, 300, 3000])
+def test_intervals_of_a_share_cover_what_they_say(n: int) -> None:
+    """10,000 draws, each of a true share drawn anew: a suite's tasks have any accuracy."""
+    rng = np.random.default_rng(n)
+    true = rng.uniform(0.02, 0.98, 10_000)
+    hits = rng.binomial(n, true)
+    intervals = [st.wilson(int(k), n) for k in hits]
+    covered = [low <= p <= high for p, (low, high) in zip(true, intervals, strict=True)]
+    assert 0.94 <= np.mean(covered) <= 0.96
+
+
+@pytest.mark.parametrize("n", [30, 300])
+def test_intervals_of_a_mean_cover_what_they_say(n: int) -> None:
+    rng = np.random.default_rng(n)
+    scores = rng.beta(0.7, 0.9, (2000, n))
+    intervals = [st.bootstrap_mean(row, resamples=1000, seed=i) for i, row in enumerate(scores)]
+    covered = [low <= 0.7 / 1.6 <= high for low, high in intervals]
+    assert 0.935 <= np.mean(covered) <= 0.965  # 2,000 draws tell the coverage to a percentage point
+
+
+def test_percentiles_widen_for_few_items() -> None:
+    assert st.percentiles(1) == (0.0, 1.0)
+    assert st.percentiles(30)[0] < st.percentiles(300)[0] < 0.025
+    assert st.percentiles(100_000) == pytest.approx((0.025, 0.975), abs=1e-4)

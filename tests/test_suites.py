@@ -314,18 +314,18 @@ def test_blimp_from_the_command_line(
 
 def test_missing_data_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(sources.VARIABLE, raising=False)
-    with pytest.raises(SmallfryError, match=r"--data-dir or SMALLFRY_DATA"):
-        sources.data_folder(None)
     with pytest.raises(SmallfryError, match="holds no benchmark data"):
-        sources.data_folder(tmp_path)
+        sources.Data.find(tmp_path)
     (tmp_path / "blimp.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(SmallfryError, match="cannot be read"):
-        sources.blimp_tasks(sources.data_folder(tmp_path))
+        sources.blimp_tasks(sources.Data.find(tmp_path))
+    with pytest.raises(SmallfryError, match="no such file"):
+        sources.lambada_tasks(sources.Data.find(tmp_path))
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the benchmark data beside the checkout")
 def test_core_has_the_field_s_tasks_and_a_guesser_scores_nothing() -> None:
-    tasks, missing = sources.core_tasks(DATA)
+    tasks, missing = sources.core_tasks(sources.Data(DATA))
     assert len(tasks) + len(missing) == 22 and "coqa" in missing
     by_name = {t.name: t for t in tasks}
     assert by_name["hellaswag"].shots == 10 and len(by_name["hellaswag"].rows) == 10_042
@@ -340,7 +340,7 @@ def test_core_has_the_field_s_tasks_and_a_guesser_scores_nothing() -> None:
 
 @pytest.mark.skipif(not DATA.exists() or not os.environ.get("CI"), reason="needs the benchmark data, and time")
 def test_blimp_is_sixty_seven_paradigms() -> None:
-    tasks = sources.blimp_tasks(DATA)
+    tasks = sources.blimp_tasks(sources.Data(DATA))
     assert len(tasks) == 67 and all(len(t.rows) == 1000 for t in tasks)
 
 

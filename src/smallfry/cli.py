@@ -93,7 +93,10 @@ def parse_duration(text: str) -> float:
 
 
 def _print_json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    line = json.dumps(data, ensure_ascii=False)
+    for char in "\x85\u2028\u2029":  # some programs end a line at them; JSON lets them be written as escapes
+        line = line.replace(char, f"\\u{ord(char):04x}")
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 

@@ -114,8 +114,7 @@ class SmallfryLM(LM):  # type: ignore[misc]
         found = []
         for context, ids in zip(contexts, self.model.texts.encode_all(wholes), strict=True):
             head = min(len(heads[context]), len(ids) - 1)
-            before, after = [*self._first, *ids[:head]], ids[head:]
-            before = before or self.model.texts.start()
+            before, after = [*self._first, *heads[context][:head]] or self.model.texts.start(), ids[head:]
             room = max(1, self.model.context - len(after))
             found.append((tuple(before[-room:]), tuple(after[-(self.model.context - 1) :])))
         return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from smallfry.evals.statistics import Floats, bootstrap_sums, join_seed_spread, normal_quantile, wilson
+from smallfry.evals.statistics import Floats, bootstrap_sums, join_seed_spread, normal_quantile, percentiles, wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def paired_bootstrap(
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise ValueError("paired comparison needs two non-empty one-dimensional arrays of the same length")
     drawn = bootstrap_sums(a - b, resamples, seed)[:, 0] / len(a)
-    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.quantile(drawn, percentiles(len(a), level))
     smaller = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     return Paired(float(np.mean(a - b)), float(low), float(high), min(1.0, 2 * (smaller + 1) / (resamples + 1)))
 
@@ -152,7 +152,7 @@ def paired_statistic(
     drawn = bootstrap_sums(np.hstack([*a_sums_per_seed, b_sums]), resamples, seed)
     theirs = statistic(drawn[:, -width:])
     mine = [statistic(drawn[:, i * width : (i + 1) * width]) for i in range(len(a_sums_per_seed))]
-    low, high = np.quantile(np.mean(mine, axis=0) - theirs, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.quantile(np.mean(mine, axis=0) - theirs, percentiles(len(b_sums), level))
     whole = float(statistic(b_sums.sum(axis=0, keepdims=True))[0])
     each = [float(statistic(a.sum(axis=0, keepdims=True))[0]) - whole for a in a_sums_per_seed]
     return _with_seeds(Paired(float(np.mean(each)), float(low), float(high), 1.0), each, level, [])

@@ -186,7 +186,7 @@ def _stories(settings: EvalSettings) -> _Suite:
 
     def controls() -> dict[str, SuiteResult]:
         common = SuiteResult("stories", "majority", stories.story_majority(asked))
-        return {"majority": common, "true stories": stories.true_stories(asked)}
+        return {"majority": common}
 
     notes, more = _contaminated(settings, asked.tasks)
     note = f"{len(asked.texts):,} stories of {asked.source}; temperature {stories.HOW.temperature}"

@@ -23,7 +23,7 @@ from smallfry.evals.suites.measure import Measure
 
 KEY = "SMALLFRY_JUDGE_KEY"
 ASPECTS = ("grammar", "creativity", "consistency")
-_GRADE = {aspect: re.compile(rf"{aspect}\W{{0,5}}(?:\w+\W+)?(\d+(?:\.\d+)?)", re.IGNORECASE) for aspect in ASPECTS}
+_GRADE = {aspect: re.compile(rf"{aspect}\W{{0,6}}(\d+(?:\.\d+)?)", re.IGNORECASE) for aspect in ASPECTS}
 _ASK = (
     "A student was given the beginning of a story and wrote how it goes on. The part before *** was given, the part "
     "after it is the student's.\n\n{prompt} *** {text}\n\nGrade the student's part for grammar, creativity and "

@@ -85,6 +85,7 @@ class Measure:
         ci: 95% interval, or None where there is none.
         n: Of how many texts.
         what: In words, with the direction.
+        reference: What the true texts have of it, where that can be counted.
     """
 
     name: str
@@ -92,11 +93,13 @@ class Measure:
     ci: tuple[float, float] | None
     n: int
     what: str
+    reference: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         ci = None if self.ci is None else list(self.ci)
-        return {"name": self.name, "value": self.value, "ci": ci, "n": self.n, "what": self.what}
+        plain = {"name": self.name, "value": self.value, "ci": ci, "n": self.n, "what": self.what}
+        return plain | ({} if self.reference is None else {"reference": self.reference})
 
 
 @dataclass(slots=True)
@@ -135,7 +138,8 @@ class SuiteResult:
         how = version or self.centered
         half = normal_quantile(level) * math.sqrt(sum(t.error(how) ** 2 for t in self.tasks)) / len(self.tasks)
         middle = self.score(how)
-        return middle - half, middle + half
+        low, high = middle - half, middle + half
+        return (low, high) if how else (max(0.0, low), min(1.0, high))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from smallfry.evals.paired import Paired
-from smallfry.evals.suites.measure import Measure, SuiteResult, TaskComparison
+from smallfry.evals.suites.measure import SuiteResult, TaskComparison
 
 
 def show_result(result: SuiteResult, console: Console) -> None:
@@ -42,24 +42,20 @@ def show_result(result: SuiteResult, console: Console) -> None:
 
 
 def _measures(result: SuiteResult) -> Table:
-    """Each measure, and what the controls have of it."""
+    """Each measure, what the controls have of it, and the true texts."""
     table = Table()
     table.add_column("measure", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("95% interval", justify="right", no_wrap=True)
     others = {name: {m.name: m for m in control.measures} for name, control in result.controls.items()}
     shown = [name for name, measures in others.items() if measures]
-    for name in shown:
+    for name in (*shown, "true texts"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("what")
     for m in result.measures:
         beside = [f"{others[name][m.name].value:.3f}" if m.name in others[name] else "" for name in shown]
-        table.add_row(m.name, f"{m.value:.3f}", _interval(m), *beside, Text(m.what))
+        interval = "" if m.ci is None else f"{m.ci[0]:.3f} to {m.ci[1]:.3f}"
+        table.add_row(m.name, f"{m.value:.3f}", interval, *beside, "" if m.reference is None else f"{m.reference:.3f}")
     return table
-
-
-def _interval(measure: Measure) -> str:
-    return "" if measure.ci is None else f"{measure.ci[0]:.3f} to {measure.ci[1]:.3f}"
 
 
 def _score(result: SuiteResult, version: str | None) -> str:

@@ -11,7 +11,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from smallfry.evals.suites.text import bits_per_byte, read_documents
 
 STORIES, QUESTIONS, PROMPTS = 500, 1000, 100
 CHOICES = 4
+_TRIES = 200  # draws for strangers before a story is left out
 MAX_NEW = 160
 MAX_WORDS = 110  # of a true continuation, about as long as a model's
 HOW = Sampling(temperature=0.8, top_p=0.95, seed=0)  # of the continuations that are counted
@@ -120,16 +121,19 @@ def _continuations(texts: Sequence[str], most: int, seed: int) -> list[Row]:
         at = rng.randrange(2, len(mine) - 1)
         choices = [mine[at]]
         hero = _names(" ".join(mine[:at]))
-        while len(choices) < CHOICES:
+        for _ in range(_TRIES):
+            if len(choices) == CHOICES:
+                break
             other = rng.randrange(len(cut))
             theirs = cut[other]
             sentence = theirs[min(len(theirs) - 1, round(at / len(mine) * len(theirs)))]
             if hero:  # otherwise a strange name gives the wrong ones away
-                for name in dict.fromkeys(_names(" ".join(theirs))):
-                    sentence = re.sub(rf"\b{name}\b", hero[0], sentence)
+                strange = "|".join(dict.fromkeys(_names(" ".join(theirs))))
+                sentence = re.sub(rf"\b(?:{strange})\b", hero[0], sentence) if strange else sentence
             if other != index and sentence not in choices:
                 choices.append(sentence)
-        rows.append(_shuffled({"query": " ".join(mine[:at])}, choices, rng))
+        if len(choices) == CHOICES:
+            rows.append(_shuffled({"query": " ".join(mine[:at])}, choices, rng))
     return rows
 
 
@@ -137,18 +141,26 @@ def _kept(texts: Sequence[str], most: int, seed: int, find: Finder) -> list[Row]
     """A name or an object where it is mentioned again, among three that this story does not have."""
     rng = random.Random(seed + 2)
     found = [Counter(find(text)) for text in texts]
-    pool = sorted({word for counts in found for word in counts})
+    mentions = [word for counts in found for word in sorted(counts)]
     rows: list[Row] = []
     for text, counts in zip(texts, found, strict=True):
         again = [
             m for word in sorted(counts) for m in list(re.finditer(rf"(?<=[a-z,;\"] ){word}\b", text))[1:]
             if len(text[: m.start()].split()) > 8
         ]  # fmt: skip
-        strangers = [word for word in pool if not re.search(rf"\b{word}\b", text)]
-        if again and len(strangers) >= CHOICES - 1 and len(rows) < most:
-            place = rng.choice(again)
+        if not again or len(rows) == most:
+            continue
+        place = rng.choice(again)
+        strangers: set[str] = set()  # as frequent as they are: rare ones would be told by their length in tokens
+        for _ in range(_TRIES):
+            if len(strangers) == CHOICES - 1:
+                break
+            word = mentions[rng.randrange(len(mentions))]
+            if not re.search(rf"\b{word}\b", text, re.IGNORECASE):
+                strangers.add(word)
+        if len(strangers) == CHOICES - 1:
             query = text[: place.start()].rstrip()
-            rows.append(_shuffled({"query": query}, [place[0], *rng.sample(strangers, CHOICES - 1)], rng))
+            rows.append(_shuffled({"query": query}, [place[0], *sorted(strangers)], rng))
     return rows
 
 
@@ -223,20 +235,17 @@ def measure_stories(model: LanguageModel, stories: Stories) -> tuple[SuiteResult
     bits = bits_per_byte(model, stories.texts)
     texts = write(model, stories.prompts, Writing(MAX_NEW, sampling=HOW))
     found = [Measure("bits per byte", bits.score, bits.ci, bits.documents, "of held-out stories; lower is better")]
-    found += written_measures(stories.prompts, texts)
+    true = true_measures(stories)
+    found += [replace(m, reference=true.get(m.name)) for m in written_measures(stories.prompts, texts)]
     return SuiteResult("stories", model.name, tasks, measures=found), texts
 
 
-def true_stories(stories: Stories) -> SuiteResult:
-    """The stories themselves, counted as a model's continuations are; the tasks are theirs by definition."""
-    texts = [(text, " ".join(_SENTENCE.split(text)[:2])) for text in stories.texts[: len(stories.prompts)]]
-    ends = [" ".join(text[len(prompt) :].split()[:MAX_WORDS]) for text, prompt in texts]
-    right = [np.ones(len(task.rows), dtype=bool) for task in stories.tasks]
-    tasks = [
-        TaskResult(t.name, len(t.rows), len(t.rows), r, dict(t.floors or {}))
-        for t, r in zip(stories.tasks, right, strict=True)
-    ]
-    return SuiteResult("stories", "true stories", tasks, measures=written_measures(stories.prompts[: len(ends)], ends))
+def true_measures(stories: Stories) -> dict[str, float]:
+    """The stories themselves, counted as a model's continuations are."""
+    prompts = stories.prompts[: len(stories.texts)]
+    pairs = zip(stories.texts, prompts, strict=False)
+    ends = [" ".join(text[len(prompt) :].split()[:MAX_WORDS]) for text, prompt in pairs]
+    return {m.name: m.value for m in written_measures(prompts, ends)}
 
 
 def story_majority(stories: Stories) -> list[TaskResult]:
