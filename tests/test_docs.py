@@ -1,0 +1,51 @@
+"""Guides: the commands in them run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from smallfry.checkpoint import save_model
+from smallfry.cli import main
+from tests.test_suites import DATA, TOKENIZER, model
+
+DOCS = Path(__file__).parents[1] / "docs"
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", (DOCS / "eval.md").read_text(encoding="utf-8"), re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("smallfry ")
+]
+
+
+def test_the_guide_shows_every_suite() -> None:
+    from smallfry.evals.suites.command import SUITES
+
+    assert {suite for suite in SUITES if any(f"--suite {suite}" in c for c in COMMANDS)} == set(SUITES)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_guide_run(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "DATA" in command and not DATA.exists():
+        pytest.skip("needs the benchmark data beside the checkout")
+    if shutil.which("bwrap") is None and ("humaneval" in command or "chatcore" in command):
+        pytest.skip("needs bubblewrap (apt-get install bubblewrap)")
+    for name, seed in (("model", 0), ("other", 1)):
+        save_model(tmp_path / name, model(seed=seed).model, TOKENIZER, {"name": name})
+    (tmp_path / "text.txt").write_text("the small dog saw a big cat. " * 500)
+    places = {"MODEL": "model", "OTHER": "other", "TEXT": "text.txt"}
+    words = [
+        str(tmp_path / places[w]) if w in places else str(DATA) if w == "DATA" else w for w in shlex.split(command)
+    ]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out = capsys.readouterr()
+    assert ended.value.code == 0, out.out + out.err
