@@ -178,7 +178,7 @@ def measure_task(model: LanguageModel, task: Task, limit: int | None = None, sto
             task.choose(s) == int(task.rows[i].get("gold", 0)) for i, s in zip(here, scored, strict=True)
         ]
 
-    size = min(CHUNK, max(16, -(-total // (4 * model.workers))))  # so that no thread waits long for the last one
+    size = min(CHUNK, max(16, -(-total // (8 * model.workers))))  # so that no thread waits long for the last one
     chunks = (range(at, min(at + size, total)) for at in range(0, total, size))
     for questions, answers in (answered := in_threads(answer, chunks, model.workers)):
         right += answers

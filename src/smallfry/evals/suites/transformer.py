@@ -6,7 +6,8 @@ With ten examples before a question and four short answers after it that saves t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 
 from smallfry.engine.constraints import WatchConstraint, cut_at
-from smallfry.engine.torch_engine import TorchEngine
+from smallfry.engine.native import NativeScorer, Rows, library
+from smallfry.engine.torch_engine import TorchEngine, batches_of
 from smallfry.evals.suites.scoring import Group, Scored, Writing, in_threads
 from smallfry.evals.suites.texts import Texts
 from smallfry.machine import default_workers
@@ -22,6 +24,7 @@ from smallfry.model import Transformer
 
 _BATCH_TOKENS = 4096  # padded: what a core's caches hold of a small model's activations
 _BATCH_SCORES = 8_000_000  # attention scores of one head in a batch: rows x length^2
+_NATIVE_TOKENS = 2048  # nothing is padded there; what a core's caches hold of one batch
 _HEAD_ROWS = 256  # places whose logits are computed together
 
 
@@ -29,31 +32,50 @@ _HEAD_ROWS = 256  # places whose logits are computed together
 class _Row:
     """A group laid out in one row: prefix, then each branch without its last token."""
 
+    prefix: int
     ids: list[int]
     positions: list[int]
-    segments: list[int]  # 0 for the prefix, then 1, 2, ... a branch
+    branch: list[int]  # where in the row a token's branch begins, 0 in the prefix
     ask: list[int]  # place whose logits predict a scored token
     targets: list[int]
-    owners: list[int]  # branch of each asked place
+    counts: list[int]  # scored tokens of each branch
 
     @staticmethod
     def of(group: Group) -> _Row:
         prefix = len(group.prefix)
-        row = _Row(list(group.prefix), list(range(prefix)), [0] * prefix, [], [], [])
-        for number, branch in enumerate(group.branches):
-            first = len(row.ids)
+        row = _Row(prefix, list(group.prefix), list(range(prefix)), [0] * prefix, [], [], [])
+        for branch in group.branches:
+            first, length = len(row.ids), len(branch.ids)
             row.ids += branch.ids[:-1]
-            row.positions += range(prefix, prefix + len(branch.ids) - 1)
-            row.segments += [number + 1] * (len(branch.ids) - 1)
-            for at in range(branch.scored_from, len(branch.ids)):
-                row.ask.append(prefix - 1 if at == 0 else first + at - 1)
-                row.targets.append(branch.ids[at])
-                row.owners.append(number)
+            row.positions += range(prefix, prefix + length - 1)
+            row.branch += [first] * (length - 1)
+            at = branch.scored_from
+            row.ask += [prefix - 1, *range(first, first + length - 1)][at:]
+            row.targets += branch.ids[at:]
+            row.counts.append(length - at)
         return row
 
 
+def native_scorer(model: Transformer) -> NativeScorer | None:
+    """Libfry for a bf16 model on a CPU, where it was built and knows the shape."""
+    weight = model.embed.weight
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or library() is None:
+        return None
+
+    def plain(parameters: Iterable[tuple[str, Tensor]]) -> dict[str, np.ndarray]:
+        names = ((name.replace("qkv.bias", "qkv_bias").removesuffix(".weight"), p) for name, p in parameters)
+        return {name: p.detach().float().contiguous().numpy() for name, p in names}
+
+    whole = plain((n, p) for n, p in model.named_parameters() if not n.startswith("blocks."))
+    blocks = [plain(block.named_parameters()) for block in model.blocks]
+    try:
+        return NativeScorer(model.shape, model.variant.norm_eps, model.variant.rope_theta, whole, blocks)
+    except LookupError:
+        return None
+
+
 class TransformerScorer:
-    """A `Transformer` as a `LanguageModel`.
+    """A `Transformer` as a `LanguageModel`: in bf16 on a CPU by libfry where that is built, else by PyTorch.
 
     Args:
         name: For tables.
@@ -64,6 +86,7 @@ class TransformerScorer:
 
     def __init__(self, name: str, model: Transformer, texts: Texts, context: int = 2048) -> None:
         self.name, self.model, self.texts, self.context = name, model, texts, context
+        self.native = native_scorer(model)
         self.workers = default_workers() if model.embed.weight.device.type == "cpu" else 1
 
     def generate(self, prompts: Sequence[Sequence[int]], how: Writing) -> list[str]:
@@ -87,35 +110,28 @@ class TransformerScorer:
                 found[i] = text
         return found
 
-    @torch.inference_mode()
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Every branch of every group, groups of about the same length together."""
         rows = [_Row.of(group) for group in groups]
         found: list[list[Scored]] = [[] for _ in groups]
-        for batch in _batches([len(row.ids) for row in rows]):
-            for index, scored in zip(batch, self._score([rows[i] for i in batch]), strict=True):
+        lengths = [len(row.ids) for row in rows]
+        for batch in _batches(lengths) if self.native is None else batches_of(lengths, _NATIVE_TOKENS):
+            mine = [rows[i] for i in batch]
+            values, hits = self._ask(mine) if self.native is None else self.native.score(_laid_out(mine))
+            for index, scored in zip(batch, _gathered(mine, values, hits), strict=True):
                 found[index] = scored
         return found
 
-    def _score(self, rows: Sequence[_Row]) -> list[list[Scored]]:
+    @torch.inference_mode()
+    def _ask(self, rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probability of every target, and whether it is the likeliest, in the rows' order."""
         device, dtype = self.model.embed.weight.device, self.model.embed.weight.dtype
         ids, positions, mask = _pack(rows, dtype)
         hidden = self.model(ids.to(device), positions=positions.to(device), mask=mask.to(device))  # (B, T, C)
         length = ids.shape[1]
         places = torch.tensor([r * length + at for r, row in enumerate(rows) for at in row.ask], device=device)
         targets = torch.tensor([t for row in rows for t in row.targets], device=device)
-        values, hits = self._judge(hidden.flatten(0, 1)[places], targets)
-        results = []
-        at = 0
-        for row in rows:
-            owners = np.array(row.owners)
-            value, hit = values[at : at + len(owners)], hits[at : at + len(owners)]
-            at += len(owners)
-            results.append([
-                Scored(float(value[mine].sum()), int(mine.sum()), bool(hit[mine].all()))
-                for mine in (owners == branch for branch in range(max(row.owners) + 1))
-            ])  # fmt: skip
-        return results
+        return self._judge(hidden.flatten(0, 1)[places], targets)
 
     def _judge(self, hidden: Tensor, targets: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Log-probability of each target ``(N,)`` after ``hidden`` ``(N, C)``, and whether it is the likeliest."""
@@ -130,6 +146,31 @@ class TransformerScorer:
                 hits[part][hit] = logits[hit].argmax(dim=-1) == targets[part][hit]
             values[part] = torch.log_softmax(logits, dim=-1).gather(1, targets[part, None])[:, 0]
         return values.cpu().numpy(), hits.cpu().numpy()
+
+
+def _gathered(rows: Sequence[_Row], values: np.ndarray, hits: np.ndarray) -> list[list[Scored]]:
+    """Targets' values to branches'."""
+    counts = np.array([n for row in rows for n in row.counts])
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    sums = np.add.reduceat(values.astype(np.float64), starts).tolist()
+    greedy = np.logical_and.reduceat(hits, starts).tolist()
+    each = iter([Scored(*one) for one in zip(sums, counts.tolist(), greedy, strict=True)])
+    return [[next(each) for _ in row.counts] for row in rows]
+
+
+def _laid_out(rows: Sequence[_Row]) -> Rows:
+    """Rows end to end for libfry."""
+    starts = np.cumsum([0, *(len(row.ids) for row in rows)], dtype=np.int32)
+
+    def flat(lists: Sequence[Sequence[int]]) -> np.ndarray:
+        return np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int32)
+
+    shift = np.repeat(starts[:-1], [len(row.ask) for row in rows])
+    return Rows(
+        starts, np.array([row.prefix for row in rows], dtype=np.int32), flat([row.ids for row in rows]),
+        flat([row.positions for row in rows]), flat([row.branch for row in rows]),
+        flat([row.ask for row in rows]) + shift, flat([row.targets for row in rows]),
+    )  # fmt: skip
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -155,7 +196,7 @@ def _pack(rows: Sequence[_Row], dtype: torch.dtype) -> tuple[Tensor, Tensor, Ten
     for r, row in enumerate(rows):
         ids[r, : len(row.ids)] = torch.tensor(row.ids)
         positions[r, : len(row.ids)] = torch.tensor(row.positions)
-        segments[r, : len(row.ids)] = torch.tensor(row.segments)
+        segments[r, : len(row.ids)] = torch.tensor(row.branch)
     earlier = torch.ones(length, length, dtype=torch.bool).tril()
     mine = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])  # (B, T, T)
     seen = earlier & mine | torch.eye(length, dtype=torch.bool)  # padding looks at itself
