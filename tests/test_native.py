@@ -105,8 +105,9 @@ def test_wrong_input_is_refused() -> None:
     assert scorer is not None
     one = np.array([1, 2, 3], dtype=np.int32)
     zero = np.zeros(3, dtype=np.int32)
-    good = native.Rows(np.array([0, 3], dtype=np.int32), np.array([3], dtype=np.int32), one, np.arange(3, dtype=np.int32),
-                       zero, np.array([2], dtype=np.int32), np.array([7], dtype=np.int32))  # fmt: skip
+    places = np.arange(3, dtype=np.int32)
+    good = native.Rows(places[[0]].repeat(2) + np.array([0, 3], dtype=np.int32), np.array([3], dtype=np.int32), one,
+                       places, zero, np.array([2], dtype=np.int32), np.array([7], dtype=np.int32))  # fmt: skip
     logprobs, greedy = scorer.score(good)
     assert np.isfinite(logprobs).all() and len(greedy) == 1
     bad = np.int32

@@ -159,7 +159,7 @@ def test_completions_are_cut_where_the_function_ends_and_run(text: str, right: b
 def test_pass_at_k_is_measured_from_samples() -> None:
     found = measure_pass_at_k(Writer("    return 2 * x"), [PROBLEM] * 2, (1, 2), 3, Sampling(0.8))
     assert [(p.k, p.samples, p.score, p.n) for p in found] == [(1, 3, 1.0, 2), (2, 3, 1.0, 2)]
-    with pytest.raises(SmallfryError, match="draw at least 5"):
+    with pytest.raises(SmallfryError, match="give --samples 5"):
         measure_pass_at_k(Writer(""), [PROBLEM], (5,), 3, Sampling(0.8))
 
 

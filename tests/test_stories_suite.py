@@ -64,6 +64,15 @@ def test_questions_have_one_true_answer_and_no_other_hint() -> None:
         stories.build("short", ["One. Two."] * 9)
 
 
+def test_stories_keep_their_quotation_marks() -> None:
+    text = 'He said, "I know!" She said, "Yes." They ran.\n\nThen it was late. The end.'
+    parts = [text[a:b] for a, b in stories.sentences(text)]
+    assert parts == ['He said, "I know!"', 'She said, "Yes."', "They ran.", "Then it was late.", "The end."]
+    for task in stories.build("quoted", [text.replace("ran", f"ran {n} miles") for n in range(40)]).tasks[:1]:
+        for row in task.rows:
+            assert text.replace("ran", "X")[:10] == row["query"][:10] and row["query"].count('"') % 2 == 0
+
+
 def test_what_is_written_is_counted() -> None:
     prompts = ["There was a girl named Lily. She had a cat."] * 2
     found = {
@@ -97,10 +106,13 @@ class Endpoint(BaseHTTPRequestHandler):
         size = int(self.headers["Content-Length"])
         asked = json.loads(self.rfile.read(size))
         text = asked["messages"][0]["content"]
-        reply = "I cannot say." if "unreadable" in text else "Grammar: 7/10, Creativity: 5, **Consistency**: 8.5"
+        clear = "<think>Grammar: 2?</think> Grammar: 7/10, Creativity (1-10): 5, **Consistency**: 8.5"
+        reply = "I cannot say." if "unreadable" in text else clear
         self.server.seen.append((self.path, asked["model"], self.headers["Authorization"]))  # type: ignore[attr-defined]
         body = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
-        self.send_response(403 if "forbidden" in text else 200)
+        codes = {"forbidden": 403, "elsewhere": 302, "busy": 429 if len(self.server.seen) % 2 else 200}  # type: ignore[attr-defined]
+        self.send_response(next((code for word, code in codes.items() if word in text), 200))
+        self.send_header("Location", self.path)
         self.end_headers()
         self.wfile.write(body)
 
@@ -123,11 +135,21 @@ def endpoint() -> Iterator[HTTPServer]:
 def test_a_judge_grades(endpoint: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMALLFRY_JUDGE_KEY", "secret")
     judge = Judge(f"http://127.0.0.1:{endpoint.server_port}/v1", "big")
-    found = {m.name: (m.value, m.n) for m in graded(judge, ["a", "b", "c"], ["x", "unreadable", "y"])}
+    measures, note = graded(judge, ["a", "b", "c"], ["x", "unreadable", "y"])
+    assert note == "judge: grades of 2 of 3 continuations could be read"
+    found = {m.name: (m.value, m.n) for m in measures}
     assert found == {"grammar": (7.0, 2), "creativity": (5.0, 2), "consistency": (8.5, 2)}
     assert endpoint.seen[0] == ("/v1/chat/completions", "big", "Bearer secret")  # type: ignore[attr-defined]
     with pytest.raises(SmallfryError, match="answered 403"):
         judge.grade("forbidden", "")
+    before = len(endpoint.seen)  # type: ignore[attr-defined]
+    with pytest.raises(SmallfryError, match="answered 302"):
+        judge.grade("elsewhere", "")
+    assert len(endpoint.seen) == before + 1  # type: ignore[attr-defined]
+    measures, note = graded(judge, ["a", "forbidden", "c"], ["x", "y", "z"])
+    assert [m.n for m in measures] == [1, 1, 1] and "1 of 3" in note and "answered 403" in note
+    busy = Judge(judge.url, "big", patience=0.001)
+    assert busy.grade("busy", "") is not None
     with pytest.raises(SmallfryError, match="expected an address"):
         Judge("file:///etc/passwd", "x").grade("a", "b")
     with pytest.raises(SmallfryError, match="no usable answer"):
@@ -172,9 +194,9 @@ def test_items_in_the_training_text_are_found(tmp_path: Path) -> None:
     )
     short = ({"query": "too short", "choices": ["x", "y"], "gold": 0},)
     task = Task("mc", "multiple_choice", rows + short)
-    found = contamination.overlaps([task], contamination.training_texts(tmp_path))
+    found = contamination.overlaps(contamination.texts_of([task]), contamination.training_texts(tmp_path))
     assert [o.to_dict() for o in found] == [{"task": "mc", "n": 4, "found": 2, "short": 1}]
-    assert contamination.overlaps([task], [])[0].found == 0
+    assert contamination.overlaps(contamination.texts_of([task]), [])[0].found == 0
     with pytest.raises(SmallfryError, match="no training text"):
         list(contamination.training_texts(tmp_path / "c.bin"))
     (tmp_path / "d.jsonl").write_text("{")
@@ -218,6 +240,7 @@ def test_hub_rows_take_the_form_of_the_files(monkeypatch: pytest.MonkeyPatch) ->
         "query": "Question: Why?", "choices": ["a", "b"], "gold": 1, "split": "test",
     }  # fmt: skip
     assert made["core/copa.jsonl.gz"][0]["query"] == "It fell, because"
+    assert made["core/piqa.jsonl.gz"][0]["query"] == "Question: How?\n"
     assert made["core/hellaswag.jsonl.gz"][0]["query"] == "Roof: A man sits. he"
     assert made["core/winogrande.jsonl.gz"][0]["context_options"] == ["Ann met Bo and Ann", "Ann met Bo and Bo"]
     assert [r["continuation"] for r in made["core/coqa.jsonl.gz"]] == ["a1", "a2"]
@@ -235,6 +258,8 @@ def test_hub_rows_have_the_fields_of_the_local_files(monkeypatch: pytest.MonkeyP
         assert isinstance(made, dict) and set(made) <= set(local), file
         for key, value in made.items():
             assert type(value) is type(local[key]), (file, key)
+            if isinstance(value, str) and value[-1] in ":\n":  # the template's end
+                assert local[key][-1] == value[-1], (file, key)
 
 
 def test_what_neither_folder_nor_hub_has_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

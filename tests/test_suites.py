@@ -244,7 +244,7 @@ def test_what_is_written_keeps_its_first_spaces_and_fits_a_short_context(monkeyp
     assert len(texts) == 2
     code = TOKENIZER.encode("    return x")
     engine = SimpleNamespace(generate=lambda prompts, *_: [SimpleNamespace(ids=code)] * len(prompts))
-    monkeypatch.setattr(transformer, "TorchEngine", lambda net, end: engine)
+    monkeypatch.setattr(transformer, "TorchEngine", lambda *_: engine)
     assert write(lm, ["def f(x):\n"], Writing(20)) == ["    return x"]
 
 

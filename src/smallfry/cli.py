@@ -273,6 +273,10 @@ def evaluate(
     else:
         from smallfry.builtin import BUILTIN
 
+        for given, name in ((judge, "--judge"), (samples, "--samples"), (trained_on, "--trained-on"), (text, "--text")):
+            if given:
+                raise SmallfryError(f"{name}: a job has no use for it; it belongs to the suites {', '.join(SUITES)}")
+
         if suite not in BUILTIN and not suite.startswith("hf:") and not Path(suite).exists():
             raise SmallfryError(
                 f"--suite {suite}: no such suite, file or built-in job; suites: {', '.join(SUITES)}; "

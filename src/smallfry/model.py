@@ -283,13 +283,11 @@ class Transformer(nn.Module):
     def _rotary(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Tables in the model's dtype; the first half of the sines is negated, which is what `rotate` expects."""
         dtype = self.embed.weight.dtype
-        held = self._tables[0] if self._tables is not None else None
-        if held is None or held.shape[0] < length or held.dtype != dtype or held.device != device:
+        held = self._tables  # read once: other threads may put longer ones in its place
+        if held is None or held[0].shape[0] < length or held[0].dtype != dtype or held[0].device != device:
             # Also when first needed while answering: a table made in inference mode could not be trained with.
             with torch.inference_mode(False), torch.no_grad():
                 cos, sin = rotary_tables(max(length, 256), self.shape.head_dim, self.variant.rope_theta, device)
                 sin[:, : self.shape.head_dim // 2] *= -1
-                self._tables = (cos.to(dtype), sin.to(dtype))
-        assert self._tables is not None
-        cos, sin = self._tables
-        return cos[:length], sin[:length]
+                self._tables = held = (cos.to(dtype), sin.to(dtype))
+        return held[0][:length], held[1][:length]

@@ -71,10 +71,11 @@ class TorchEngine:
     Args:
         model: A model in evaluation mode.
         end: The token that ends an answer.
+        share: Of the memory for keys and values, where several engines write at once.
     """
 
-    def __init__(self, model: Transformer, end: int = END) -> None:
-        self.model, self.end = model, end
+    def __init__(self, model: Transformer, end: int = END, share: float = 1.0) -> None:
+        self.model, self.end, self._cached_tokens = model, end, max(1, int(_CACHED_TOKENS * share))
         self.device = model.embed.weight.device
 
     @torch.inference_mode()
@@ -97,7 +98,7 @@ class TorchEngine:
         lengths = [len(p) for p in prompts]
         forced = [_forced_room(c) for c in constraints]
         rooms = [n + f + max_new for n, f in zip(lengths, forced, strict=True)]
-        for group in batches_of(lengths, _PROMPT_TOKENS, rooms, _CACHED_TOKENS):
+        for group in batches_of(lengths, _PROMPT_TOKENS, rooms, self._cached_tokens):
             rows = [_Row(list(prompts[i]), constraints[i], self.end) for i in group]
             for row, i in zip(rows, group, strict=True):
                 row.draws = sampling.draws(i) if sampling else None

@@ -17,7 +17,7 @@ from typing import Any
 from smallfry.engine.torch_engine import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites.models import DTYPES, load_language_model
-from smallfry.evals.suites.scoring import Branch, Group, Scored, Writing, in_threads
+from smallfry.evals.suites.scoring import Branch, Group, Writing, score_all
 from smallfry.evals.suites.text import windows
 from smallfry.machine import keep_freed_memory
 
@@ -26,8 +26,6 @@ try:
     from lm_eval.api.registry import register_model
 except ModuleNotFoundError:
     raise SmallfryError("smallfry.evals.harness needs lm-eval; pip install 'smallfry[harness]'") from None
-
-_TOGETHER = 256  # contexts scored together
 
 
 @register_model("smallfry")
@@ -66,7 +64,7 @@ class SmallfryLM(LM):  # type: ignore[misc]
             together.setdefault(context, []).append(i)
         groups = [Group(c, tuple(Branch(pairs[i][1]) for i in members)) for c, members in together.items()]
         found: list[tuple[float, bool]] = [(0.0, False)] * len(pairs)
-        for members, scored in zip(together.values(), self._score(groups), strict=True):
+        for members, scored in zip(together.values(), score_all(self.model, groups), strict=True):
             for i, one in zip(members, scored, strict=True):
                 found[i] = (one.logprob, one.greedy)
         return found
@@ -76,7 +74,7 @@ class SmallfryLM(LM):  # type: ignore[misc]
         texts = [request.args[0] for request in requests]
         start = self.model.texts.start()
         parts = [windows(ids, start, self.model.context) for ids in self.model.texts.encode_all(texts)]
-        scored = iter(self._score([group for groups in parts for group in groups]))
+        scored = iter(score_all(self.model, [group for groups in parts for group in groups]))
         return [sum(next(scored)[0].logprob for _ in groups) for groups in parts]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -95,10 +93,6 @@ class SmallfryLM(LM):  # type: ignore[misc]
         return found
 
     # ---- how --------------------------------------------------------------------------------------------------------
-
-    def _score(self, groups: Sequence[Group]) -> list[list[Scored]]:
-        slices = (groups[at : at + _TOGETHER] for at in range(0, len(groups), _TOGETHER))
-        return [s for part in in_threads(self.model.score, slices, self.model.workers) for s in part]
 
     def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Contexts and continuations in tokens, as the harness cuts them.
@@ -131,16 +125,14 @@ class SmallfryLM(LM):  # type: ignore[misc]
 
 
 def main() -> None:
-    """The harness's command line with ``--model smallfry``."""
+    """The harness's command line with ``--model smallfry`` where a model is to be run."""
     from lm_eval.__main__ import cli_evaluate
 
-    if "--model" not in sys.argv:
+    named = any(word == "-M" or word.split("=")[0] == "--model" for word in sys.argv[1:])
+    if not named and sys.argv[1:2] not in (["ls"], ["validate"]):
         sys.argv += ["--model", "smallfry"]
     cli_evaluate()
 
 
 if __name__ == "__main__":
-    # Run as a script this file is ``__main__``: the harness must find the registered class of the package.
-    import smallfry.evals.harness as harness
-
-    harness.main()
+    main()

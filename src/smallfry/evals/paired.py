@@ -136,7 +136,7 @@ def paired_over_seeds(a_per_seed: Sequence[ArrayLike], b_correct: ArrayLike, lev
 
 def paired_statistic(
     a_sums_per_seed: Sequence[Floats], b_sums: Floats, statistic: Callable[[Floats], Floats], level: float = 0.95,
-    resamples: int = 2000, seed: int = 0,
+    resamples: int = 2000, seed: int = 0, fixed: bool = False,
 ) -> Paired:  # fmt: skip
     """The same for a corpus statistic such as BLEU: both corpora are resampled together, item by item.
 
@@ -147,15 +147,20 @@ def paired_statistic(
         level: Coverage of the interval.
         resamples: Bootstrap samples.
         seed: Of the generator.
+        fixed: Both candidates are these very models: what another training seed would give does not matter.
     """
     width = b_sums.shape[1]
     drawn = bootstrap_sums(np.hstack([*a_sums_per_seed, b_sums]), resamples, seed)
     theirs = statistic(drawn[:, -width:])
     mine = [statistic(drawn[:, i * width : (i + 1) * width]) for i in range(len(a_sums_per_seed))]
-    low, high = np.quantile(np.mean(mine, axis=0) - theirs, percentiles(len(b_sums), level))
+    differences = np.mean(mine, axis=0) - theirs
+    low, high = np.quantile(differences, percentiles(len(b_sums), level))
     whole = float(statistic(b_sums.sum(axis=0, keepdims=True))[0])
     each = [float(statistic(a.sum(axis=0, keepdims=True))[0]) - whole for a in a_sums_per_seed]
-    return _with_seeds(Paired(float(np.mean(each)), float(low), float(high), 1.0), each, level, [])
+    smaller = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    p = min(1.0, 2 * (smaller + 1) / (resamples + 1))
+    found = Paired(float(np.mean(each)), float(low), float(high), p)
+    return found if fixed else _with_seeds(found, each, level, [])
 
 
 def _with_seeds(sampling: Paired, per_seed: Sequence[float], level: float, counts: Sequence[Paired]) -> Paired:

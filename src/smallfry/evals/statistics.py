@@ -140,6 +140,16 @@ def bootstrap_statistic(
     return float(low), float(high)
 
 
+def interval_of(values: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
+    """Of the mean of scores; Wilson's where all are 0 or all are 1 and resampling shows nothing, None for one score."""
+    each = np.asarray(values, dtype=np.float64)
+    if len(each) < 2:
+        return None
+    if np.isin(each, (0.0, 1.0)).all():
+        return wilson(float(each.sum()), len(each), level)
+    return bootstrap_mean(each, level)
+
+
 def percentiles(n: int, level: float = 0.95) -> tuple[float, float]:
     """Which quantiles of bootstrap samples of ``n`` items are an interval's ends.
 

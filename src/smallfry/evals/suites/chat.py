@@ -20,8 +20,8 @@ import numpy as np
 
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.code import humaneval_rows, run_all
-from smallfry.evals.suites.measure import CHUNK, SuiteResult, TaskResult
-from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, Writing, in_threads
+from smallfry.evals.suites.measure import SuiteResult, TaskResult
+from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, Writing, score_all, too_long
 from smallfry.evals.suites.sources import BASELINES, Data
 
 LETTERS = "ABCDEFGHIJ"
@@ -74,8 +74,7 @@ def measure_letters(
         room = model.context - max(map(len, answers))
         cut += len(prefix) > room
         groups.append(Group(tuple(prefix[-room:]), tuple(map(Branch, answers))))
-    slices = (groups[at : at + CHUNK] for at in range(0, len(groups), CHUNK))
-    scored = [s for part in in_threads(model.score, slices, model.workers) for s in part]
+    scored = score_all(model, groups)
     best = [max(range(len(s)), key=lambda i, s=s: s[i].logprob) for s in scored]  # type: ignore[misc]
     right = np.array([choice == int(row["gold"]) for choice, row in zip(best, asked, strict=True)], dtype=bool)
     return TaskResult(name, len(asked), len(rows), right, dict.fromkeys(BASELINES, 0.25), cut=cut)
@@ -151,7 +150,9 @@ def measure_gsm8k(
         dtype=bool,
     )
     name = "gsm8k" if tool else "gsm8k_no_tool"
-    return TaskResult(name, len(asked), len(rows), right, dict.fromkeys(BASELINES, 0.0))
+    return TaskResult(
+        name, len(asked), len(rows), right, dict.fromkeys(BASELINES, 0.0), cut=too_long(model, prompts, MAX_NEW)
+    )
 
 
 # ---- programs, and the whole ----------------------------------------------------------------------------------------
@@ -177,9 +178,23 @@ def measure_chat_code(
     if not unsafe:
         sandbox.require()
     asked = _order(problems)[:limit] if limit else problems
-    replies = model.generate([model.texts.chat(str(p["prompt"])) for p in asked], Writing(MAX_NEW))
+    prompts = [model.texts.chat(str(p["prompt"])) for p in asked]
+    replies = model.generate(prompts, Writing(MAX_NEW))
     right = run_all([chat_program(p, reply) for p, reply in zip(asked, replies, strict=True)], unsafe)
-    return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(BASELINES, 0.0))
+    cut = too_long(model, prompts, MAX_NEW)
+    return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(BASELINES, 0.0), cut=cut)
+
+
+def code_items(suite: str, data: Data) -> dict[str, list[str]]:
+    """What each item of ``chatcore`` or ``humaneval`` says, right answer included, for the contamination check."""
+    found = {"humaneval": [f"{p['prompt']} {p['canonical_solution']}" for p in humaneval_rows(data)]}
+    if suite == "chatcore":
+        choices = {name: arc_rows(data, name) for name in ("arc_easy", "arc_challenge")} | {"mmlu": mmlu_rows(data)}
+        found |= {
+            name: [f"{r['query']} {r['choices'][int(r['gold'])]}" for r in rows] for name, rows in choices.items()
+        }
+        found["gsm8k"] = [f"{row['question']} {row['answer']}" for row in gsm8k_rows(data)]
+    return found
 
 
 def most_frequent(suite: str, data: Data, limit: int | None = None) -> SuiteResult:

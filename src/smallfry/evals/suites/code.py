@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from smallfry.engine.constraints import cut_at
 from smallfry.engine.torch_engine import Sampling
 from smallfry.errors import SmallfryError
-from smallfry.evals.statistics import bootstrap_mean
+from smallfry.evals.statistics import interval_of
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.measure import TaskResult
-from smallfry.evals.suites.scoring import LanguageModel, Writing, write
+from smallfry.evals.suites.scoring import LanguageModel, Writing, too_long, write
 from smallfry.evals.suites.sources import Data
 
 MAX_NEW = 384  # tokens of a completion
@@ -74,7 +74,9 @@ def measure_humaneval(
     asked = problems[:limit] if limit else problems
     texts = write(model, [str(p["prompt"]) for p in asked], Writing(MAX_NEW, stops=STOPS))
     right = run_all([program(p, text) for p, text in zip(asked, texts, strict=True)], unsafe)
-    return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(("v1", "v2"), 0.0))
+    prompts = [[*model.texts.start(), *ids] for ids in model.texts.encode_all([str(p["prompt"]) for p in asked])]
+    cut = too_long(model, prompts, MAX_NEW)
+    return TaskResult("humaneval", len(asked), len(problems), right, dict.fromkeys(("v1", "v2"), 0.0), cut=cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,25 @@ class PassAtK:
         k: How many may be tried.
         samples: How many were drawn for each problem.
         score: Mean over problems of `pass_at_k`.
-        ci: 95% bootstrap interval over problems.
+        ci: 95% interval over problems.
         n: Problems.
     """
 
     k: int
     samples: int
     score: float
-    ci: tuple[float, float]
+    ci: tuple[float, float] | None
     n: int
+
+
+def check_samples(ks: Sequence[int], samples: int) -> None:
+    """Refuse a ``k`` that so many samples cannot tell.
+
+    Raises:
+        SmallfryError: One is greater than the number of samples.
+    """
+    if max(ks) > samples:
+        raise SmallfryError(f"pass@{max(ks)} of {samples} samples: give --samples {max(ks)} or a smaller --pass-at")
 
 
 def measure_pass_at_k(
@@ -116,8 +128,7 @@ def measure_pass_at_k(
     """
     if not unsafe:
         sandbox.require()
-    if max(ks) > samples:
-        raise SmallfryError(f"pass@{max(ks)} of {samples} samples: draw at least {max(ks)} with --samples")
+    check_samples(ks, samples)
     asked = problems[:limit] if limit else problems
     prompts = [str(p["prompt"]) for p in asked for _ in range(samples)]
     texts = write(model, prompts, Writing(MAX_NEW, sampling=sampling, stops=STOPS))
@@ -127,5 +138,5 @@ def measure_pass_at_k(
     found = []
     for k in ks:
         each = np.array([pass_at_k(samples, int(c), k) for c in correct])
-        found.append(PassAtK(k, samples, float(each.mean()), bootstrap_mean(each), len(asked)))
+        found.append(PassAtK(k, samples, float(each.mean()), interval_of(each), len(asked)))
     return found

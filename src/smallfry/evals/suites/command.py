@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS
 from smallfry.evals.paired import paired_statistic
 from smallfry.evals.suites import contamination, jobs, sources, stories
-from smallfry.evals.suites.chat import measure_chatcore, most_frequent
-from smallfry.evals.suites.code import humaneval_rows, measure_humaneval, measure_pass_at_k
+from smallfry.evals.suites.chat import code_items, measure_chatcore, most_frequent
+from smallfry.evals.suites.code import check_samples, humaneval_rows, measure_humaneval, measure_pass_at_k
 from smallfry.evals.suites.judge import Judge, graded
 from smallfry.evals.suites.measure import (
     Measure,
@@ -28,7 +28,6 @@ from smallfry.evals.suites.measure import (
     measure_suite,
 )
 from smallfry.evals.suites.models import Precision, load_language_model, untrained
-from smallfry.evals.suites.prompts import Task
 from smallfry.evals.suites.scoring import GuessingModel, LanguageModel
 from smallfry.evals.suites.show import paired_dict, show_comparison, show_result
 from smallfry.evals.suites.text import FEWEST, bits_per_byte, bits_rate, read_documents
@@ -87,16 +86,17 @@ def run_suite(settings: EvalSettings, console: Console) -> dict[str, Any]:
         SmallfryError: Its data or a model cannot be read.
     """
     keep_freed_memory()
+    _check(settings)
     if settings.suite == "bpb":
         return _bits(settings, console)
     asked = _suite(settings)
     results: list[SuiteResult] = []
     for path in settings.paths:
         model = load_language_model(path, settings.precision)
-        with console.status(f"{settings.suite}: {model.name}") as status:
+        with console.status(Text(f"{settings.suite}: {model.name}")) as status:
 
             def watch(task: TaskResult, model: LanguageModel = model) -> None:
-                status.update(f"{settings.suite}: {model.name}: {task.name} {task.accuracy:.3f}")
+                status.update(Text(f"{settings.suite}: {model.name}: {task.name} {task.accuracy:.3f}"))
 
             result = asked.measure(model, watch)
             if settings.controls and not results:
@@ -110,6 +110,23 @@ def run_suite(settings: EvalSettings, console: Console) -> dict[str, Any]:
         plain["other"] = results[1].to_dict()
         plain["comparison"] = show_comparison(results[0].model, results[1].model, compare(*results), console)
     return plain
+
+
+def _check(settings: EvalSettings) -> None:
+    """Refuse what the suite would not look at, and what would fail after hours."""
+    suite = settings.suite
+    asking = tuple(name for name in SUITES if name != "bpb")
+    for given, name, suites in (
+        (settings.judge, "--judge", ("stories",)), (settings.samples, "--samples", ("humaneval",)),
+        (settings.text, "--text", ("bpb", "stories")), (settings.limit, "--limit", asking),
+        (settings.trained_on, "--trained-on", asking),
+    ):  # fmt: skip
+        if given and suite not in suites:
+            raise SmallfryError(f"{name}: --suite {suite} has no use for it; it belongs to {', '.join(suites)}")
+    if settings.samples:
+        check_samples(settings.pass_at, settings.samples)
+    if settings.judge is not None:
+        settings.judge.grade("Once upon a time there was a dog.", "The dog was happy.")
 
 
 # ---- suites ---------------------------------------------------------------------------------------------------------
@@ -134,7 +151,7 @@ def _suite(settings: EvalSettings) -> _Suite:
     if settings.suite in ("chatcore", "humaneval"):
         return _code(settings, data)
     suite, limit, alone = settings.suite, settings.limit, len(settings.paths) == 1
-    missing: list[str] = []
+    missing: dict[str, str] = {}
     if suite == "core":
         tasks, missing = sources.core_tasks(data)
     else:
@@ -142,12 +159,14 @@ def _suite(settings: EvalSettings) -> _Suite:
     centered = "v1" if suite == "core" else None
 
     def measure(model: LanguageModel, watch: Watch) -> SuiteResult:
-        return measure_suite(suite, model, tasks, centered, missing, limit, watch, stop=alone)
+        return measure_suite(suite, model, tasks, centered, list(missing), limit, watch, stop=alone)
 
     def controls() -> dict[str, SuiteResult]:
         return {"majority": SuiteResult(suite, "majority", [majority(task, limit) for task in tasks], centered)}
 
-    return _Suite(measure, controls, *_contaminated(settings, tasks))
+    reasons = [f"no data for {name}: {why}" for name, why in missing.items() if why]
+    notes, more = _contaminated(settings, contamination.texts_of(tasks, limit))
+    return _Suite(measure, controls, [*reasons, *notes], more)
 
 
 def _code(settings: EvalSettings, data: sources.Data) -> _Suite:
@@ -166,7 +185,10 @@ def _code(settings: EvalSettings, data: sources.Data) -> _Suite:
                 found.measures.append(Measure(f"pass@{p.k}", p.score, p.ci, p.n, what))
         return found
 
-    return _Suite(measure, lambda: {"majority": most_frequent(suite, data, limit)}, [], {})
+    items = code_items(suite, data) if settings.trained_on else {}
+    return _Suite(
+        measure, lambda: {"majority": most_frequent(suite, data, limit)}, *_contaminated(settings, items)
+    )  # fmt: skip
 
 
 def _stories(settings: EvalSettings) -> _Suite:
@@ -181,31 +203,33 @@ def _stories(settings: EvalSettings) -> _Suite:
             return SuiteResult("stories", model.name, tasks)
         found, written[model.name] = stories.measure_stories(model, asked)
         if settings.judge is not None and model.name != "untrained":
-            found.measures += graded(settings.judge, asked.prompts, written[model.name])
+            grades, problem = graded(settings.judge, asked.prompts, written[model.name])
+            found.measures += grades
+            found.notes += [problem] if problem else []
         return found
 
     def controls() -> dict[str, SuiteResult]:
         common = SuiteResult("stories", "majority", stories.story_majority(asked))
         return {"majority": common}
 
-    notes, more = _contaminated(settings, asked.tasks)
+    notes, more = _contaminated(settings, contamination.texts_of(asked.tasks))
     note = f"{len(asked.texts):,} stories of {asked.source}; temperature {stories.HOW.temperature}"
     return _Suite(measure, controls, [note, *notes], more | {"source": asked.source, "written": written})
 
 
-def _contaminated(settings: EvalSettings, tasks: Sequence[Task]) -> tuple[list[str], dict[str, Any]]:
+def _contaminated(settings: EvalSettings, items: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[str, Any]]:
     """Items that stand in the training text, in words and as data; nothing where that text is not known."""
     if settings.trained_on is None:
         return [], {}
-    texts = contamination.training_texts(settings.trained_on)
-    limited = [replace(task, rows=task.rows[: settings.limit]) for task in tasks] if settings.limit else tasks
-    found = contamination.overlaps(limited, texts)
-    total, hits = sum(o.n for o in found), sum(o.found for o in found)
+    found = contamination.overlaps(items, contamination.training_texts(settings.trained_on))
+    total, hits, short = sum(o.n for o in found), sum(o.found for o in found), sum(o.short for o in found)
     worst = ", ".join(f"{o.task} {o.found} of {o.n}" for o in sorted(found, key=lambda o: -o.found)[:5] if o.found)
     note = (
         f"contamination: {hits:,} of {total:,} items share {contamination.N} words in a row with {settings.trained_on}"
     )
-    return [f"{note} ({worst})" if worst else note], {"contamination": [o.to_dict() for o in found]}
+    note += f" ({worst})" if worst else ""
+    note += f"; {short:,} further items are too short to tell" if short else ""
+    return [note], {"contamination": [o.to_dict() for o in found]}
 
 
 # ---- jobs and plain text --------------------------------------------------------------------------------------------
@@ -275,7 +299,7 @@ def _bits(settings: EvalSettings, console: Console) -> dict[str, Any]:
     if len(found) == 2:
         plain["other"] = rows[1]
         if len(documents) >= FEWEST:
-            comparison = paired_dict(paired_statistic([found[0].sums], found[1].sums, bits_rate))
+            comparison = paired_dict(paired_statistic([found[0].sums], found[1].sums, bits_rate, fixed=True))
             plain["comparison"] = comparison
             _show_difference(comparison, console)
         else:

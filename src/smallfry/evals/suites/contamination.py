@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites.prompts import Row, Task, render
+from smallfry.evals.suites.prompts import Row, Task
 
 N = 13
+_TEMPLATE = re.compile(r"(?:^|(?<=\n))\s*(?:Question|Answer|Passage|Context|Choices):|\n?(?:Answer|Question):\s*$")
 _WORD = re.compile(r"\w+")
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that every word of a run takes part in its hash
 _SUFFIXES = (".txt", ".md", ".jsonl", ".ndjson")
@@ -81,21 +82,37 @@ class Runs:
         return known
 
 
-def overlaps(tasks: Sequence[Task], trained_on: Iterable[str]) -> list[Overlap]:
-    """Look for the items of tasks, right answer included, in training texts."""
+def overlaps(items: Mapping[str, Sequence[str]], trained_on: Iterable[str]) -> list[Overlap]:
+    """Look for items in training texts.
+
+    Args:
+        items: The text of each item, question and right answer, by task (`texts_of`).
+        trained_on: Training texts.
+    """
     runs = Runs()
     known = runs.all_of(trained_on)
     found = []
-    for task in tasks:
-        each = [runs.of(_item(task, row)) for row in task.rows]
+    for task, texts in items.items():
+        each = [runs.of(text) for text in texts]
         hits = [bool(_among(hashes, known).any()) for hashes in each if len(hashes)]
-        found.append(Overlap(task.name, len(hits), sum(hits), len(each) - len(hits)))
+        found.append(Overlap(task, len(hits), sum(hits), len(each) - len(hits)))
     return found
 
 
+def texts_of(tasks: Sequence[Task], limit: int | None = None) -> dict[str, list[str]]:
+    """What each item says, with its right answer and without the words that only a prompt has."""
+    return {task.name: [_item(task, row) for row in task.rows[: limit or len(task.rows)]] for task in tasks}
+
+
 def _item(task: Task, row: Row) -> str:
-    texts = render(task, row, [])
-    return texts[-1] if task.type == "language_modeling" else texts[int(row.get("gold", 0))]
+    gold = int(row.get("gold", 0))
+    if task.type == "language_modeling":
+        parts = (row["context"], row["continuation"])
+    elif task.type == "schema":
+        parts = (row["context_options"][gold], row["continuation"])
+    else:
+        parts = (row.get("query", ""), row["choices"][gold])
+    return _TEMPLATE.sub(" ", " ".join(map(str, parts)))
 
 
 def _among(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def _boolq(row: Raw) -> Made:
 
 
 def _piqa(row: Raw) -> Made:
-    return {"query": f"Question: {row['goal']}", "choices": [row["sol1"], row["sol2"]], "gold": int(row["label"])}
+    return {"query": f"Question: {row['goal']}\n", "choices": [row["sol1"], row["sol2"]], "gold": int(row["label"])}
 
 
 def _openbook(row: Raw) -> Made:
@@ -119,7 +119,7 @@ SOURCES: dict[str, Source] = {
     "core/hellaswag.jsonl.gz": Source("Rowan/hellaswag", VALID, _hellaswag),
     "core/lambada_openai.jsonl.gz": Source("EleutherAI/lambada_openai", TEST, _lambada, "default"),
     "core/openbook_qa.jsonl.gz": Source("allenai/openbookqa", TEST, _openbook, "main"),
-    "core/piqa.jsonl.gz": Source("ybisk/piqa", VALID, _piqa),
+    "core/piqa.jsonl.gz": Source("baber/piqa", VALID, _piqa),
     "core/squad.jsonl.gz": Source("rajpurkar/squad", VALID, _squad),
     "core/winogrande.jsonl.gz": Source("allenai/winogrande", VALID, _winogrande, "winogrande_xl"),
 }

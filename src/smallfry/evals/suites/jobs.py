@@ -124,7 +124,7 @@ def difference(a: JobResult, b: JobResult) -> Paired:
     """Two candidates on the same rows."""
     if METRICS[a.scores.metric].proportion:
         return mcnemar(a.scores.per_item > 0.5, b.scores.per_item > 0.5)
-    return paired_statistic([a.scores.sums], b.scores.sums, corpus_statistic(a.scores.metric))
+    return paired_statistic([a.scores.sums], b.scores.sums, corpus_statistic(a.scores.metric), fixed=True)
 
 
 def evaluate(job: Job, paths: Sequence[Path], limit: int | None, with_controls: bool) -> dict[str, Any]:

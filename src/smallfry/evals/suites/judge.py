@@ -6,24 +6,30 @@ beginning from 1 to 10. What it answers is only searched for three numbers.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from smallfry.errors import SmallfryError
-from smallfry.evals.statistics import bootstrap_mean
+from smallfry.evals.statistics import interval_of
 from smallfry.evals.suites.measure import Measure
 
 KEY = "SMALLFRY_JUDGE_KEY"
 ASPECTS = ("grammar", "creativity", "consistency")
-_GRADE = {aspect: re.compile(rf"{aspect}\W{{0,6}}(\d+(?:\.\d+)?)", re.IGNORECASE) for aspect in ASPECTS}
+_GRADE = {
+    aspect: re.compile(rf"{aspect}\W{{0,3}}?(?:\([^)]{{0,20}}\))?[\s:=*_]{{0,6}}(\d+(?:\.\d+)?)", re.IGNORECASE)
+    for aspect in ASPECTS
+}
 _ASK = (
     "A student was given the beginning of a story and wrote how it goes on. The part before *** was given, the part "
     "after it is the student's.\n\n{prompt} *** {text}\n\nGrade the student's part for grammar, creativity and "
@@ -41,11 +47,13 @@ class Judge:
         url: Its address up to and with ``/v1``.
         model: The name of the model there.
         timeout: Seconds to wait for one answer.
+        patience: Factor on the seconds between tries where the endpoint is busy.
     """
 
     url: str
     model: str
     timeout: float = 120.0
+    patience: float = 1.0
 
     def grade(self, prompt: str, text: str) -> dict[str, float] | None:
         """Grades of one continuation; None where the answer holds no three numbers from 1 to 10.
@@ -54,8 +62,8 @@ class Judge:
             SmallfryError: The endpoint cannot be reached or refuses.
         """
         answer = self._asked(_ASK.format(prompt=prompt, text=text))
-        found = {aspect: match for aspect in ASPECTS if (match := _GRADE[aspect].search(answer))}
-        grades = {aspect: float(match[1]) for aspect, match in found.items()}
+        found = {aspect: _GRADE[aspect].findall(answer) for aspect in ASPECTS}
+        grades = {aspect: float(each[-1]) for aspect, each in found.items() if each}  # what was thought first is not it
         return grades if len(grades) == len(ASPECTS) and all(1 <= g <= 10 for g in grades.values()) else None
 
     def _asked(self, content: str) -> str:
@@ -68,24 +76,51 @@ class Judge:
         request = urllib.request.Request(
             self.url.rstrip("/") + "/chat/completions", json.dumps(body).encode("utf-8"), headers
         )
+        for wait in (1.0, 4.0, None):
+            try:
+                with _OPENER.open(request, timeout=self.timeout) as reply:
+                    data = json.loads(reply.read(_LONGEST))
+                return str(data["choices"][0]["message"]["content"])
+            except urllib.error.HTTPError as error:
+                if wait is None or (error.code != 429 and error.code < 500):
+                    raise SmallfryError(
+                        f"--judge {self.url}: answered {error.code} {error.reason}; a key goes into {KEY}"
+                    ) from None
+                time.sleep(wait * self.patience)
+            except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
+                raise SmallfryError(
+                    f"--judge {self.url}: no usable answer ({error}); expected a chat completion"
+                ) from None
+        raise AssertionError("unreachable")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A key is for the address that was named, not for where that one sends us."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
+def graded(judge: Judge, prompts: Sequence[str], texts: Sequence[str]) -> tuple[list[Measure], str]:
+    """Mean grades of continuations with intervals over them, and a note where some could not be had."""
+    grades, problem = [], ""
+    for prompt, text in zip(prompts, texts, strict=True):
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                data = json.loads(reply.read(_LONGEST))
-            return str(data["choices"][0]["message"]["content"])
-        except urllib.error.HTTPError as error:
-            raise SmallfryError(
-                f"--judge {self.url}: answered {error.code} {error.reason}; a key goes into {KEY}"
-            ) from None
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise SmallfryError(f"--judge {self.url}: no usable answer ({error}); expected a chat completion") from None
-
-
-def graded(judge: Judge, prompts: Sequence[str], texts: Sequence[str]) -> list[Measure]:
-    """Mean grades of continuations with intervals over them; what could not be read is left out and shows in ``n``."""
-    grades = [g for prompt, text in zip(prompts, texts, strict=True) if (g := judge.grade(prompt, text)) is not None]
+            grade = judge.grade(prompt, text)
+        except SmallfryError as error:  # what was graded before it stays
+            problem = f"; then {error}"
+            break
+        if grade is not None:
+            grades.append(grade)
     found = []
     for aspect in ASPECTS if grades else ():
         values = np.array([g[aspect] for g in grades])
-        ci = bootstrap_mean(values) if len(values) > 1 else None
-        found.append(Measure(aspect, float(values.mean()), ci, len(values), f"1 to 10, by {judge.model}"))
-    return found
+        found.append(Measure(aspect, float(values.mean()), interval_of(values), len(values), f"1 to 10, {judge.model}"))
+    whole = len(grades) == len(texts)
+    return (
+        found,
+        "" if whole else f"judge: grades of {len(grades)} of {len(texts)} continuations could be read{problem}",
+    )

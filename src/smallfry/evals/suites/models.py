@@ -138,7 +138,7 @@ class HfScorer:
         sequences = [[*groups[g].prefix, *groups[g].branches[b].ids] for g, b in flat]
         found: dict[tuple[int, int], Scored] = {}
         batch: list[int] = []
-        most = _BATCH_LOGITS // int(self.model.config.vocab_size)
+        most = _BATCH_LOGITS // self.workers // int(self.model.config.vocab_size)
         for i in sorted(range(len(flat)), key=lambda i: -len(sequences[i])):
             if batch and len(sequences[batch[0]]) * (len(batch) + 1) > min(_BATCH_TOKENS, most):
                 self._score(groups, flat, sequences, batch, found)

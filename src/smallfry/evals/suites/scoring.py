@@ -14,6 +14,7 @@ import torch
 from smallfry.engine.torch_engine import Sampling
 from smallfry.evals.suites.texts import Texts
 
+_FEWEST, _MOST = 16, 256  # groups that a thread takes at once
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -52,6 +53,15 @@ class Scored:
 Tool = Callable[[str], str | None]  # from the text so far to what is to be written next, or None
 
 
+def score_all(model: LanguageModel, groups: Sequence[Group]) -> list[list[Scored]]:
+    """Score many groups, shared among the threads that may ask the model at once."""
+    size = max(_FEWEST, min(_MOST, -(-len(groups) // (8 * model.workers))))
+    if len(groups) <= size:
+        return model.score(groups)  # one share: PyTorch may use every core inside an operation
+    slices = (groups[at : at + size] for at in range(0, len(groups), size))
+    return [scored for part in in_threads(model.score, slices, model.workers) for scored in part]
+
+
 @dataclass(frozen=True, slots=True)
 class Writing:
     """How a model is to write.
@@ -82,6 +92,12 @@ class LanguageModel(Protocol):
 
     def generate(self, prompts: Sequence[Sequence[int]], how: Writing) -> list[str]:
         """What is written after token ids; of a prompt that is too long the end is kept."""
+
+
+def too_long(model: LanguageModel, prompts: Sequence[Sequence[int]], max_new: int) -> int:
+    """How many prompts lose their beginning where ``max_new`` tokens are to be written."""
+    room = model.context - min(max_new, model.context // 2)
+    return sum(len(prompt) > room for prompt in prompts)
 
 
 def write(model: LanguageModel, prompts: Sequence[str], how: Writing) -> list[str]:

@@ -31,7 +31,9 @@ def show_result(result: SuiteResult, console: Console) -> None:
         low, high = task.interval()
         n = f"{task.n:,}" + (" of " + f"{task.total:,}, stopped at the floor" if task.stopped else "")
         centred = f"{task.centered(result.centered or 'v1'):+.3f}" if task.floors else ""
-        table.add_row(task.name, n, f"{task.accuracy:.3f}", f"{low:.3f} to {high:.3f}", centred, f"{task.shots:.1f}")
+        n += f", {task.cut:,} cut" if task.cut else ""
+        cells = (n, f"{task.accuracy:.3f}", f"{low:.3f} to {high:.3f}", centred, f"{task.shots:.1f}")
+        table.add_row(Text(task.name), *cells)
     console.print(table)
     for line in lines:
         console.print(line, style="italic", markup=False, highlight=False, soft_wrap=True)
@@ -45,8 +47,8 @@ def _measures(result: SuiteResult) -> Table:
     """Each measure, what the controls have of it, and the true texts."""
     table = Table()
     table.add_column("measure", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("95% interval", justify="right", no_wrap=True)
+    for name in ("n", "value", "95% interval"):
+        table.add_column(name, justify="right", no_wrap=True)
     others = {name: {m.name: m for m in control.measures} for name, control in result.controls.items()}
     shown = [name for name, measures in others.items() if measures]
     for name in (*shown, "true texts"):
@@ -54,7 +56,9 @@ def _measures(result: SuiteResult) -> Table:
     for m in result.measures:
         beside = [f"{others[name][m.name].value:.3f}" if m.name in others[name] else "" for name in shown]
         interval = "" if m.ci is None else f"{m.ci[0]:.3f} to {m.ci[1]:.3f}"
-        table.add_row(m.name, f"{m.value:.3f}", interval, *beside, "" if m.reference is None else f"{m.reference:.3f}")
+        table.add_row(
+            m.name, f"{m.n:,}", f"{m.value:.3f}", interval, *beside, "" if m.reference is None else f"{m.reference:.3f}"
+        )
     return table
 
 
@@ -72,7 +76,7 @@ def show_comparison(a: str, b: str, found: Sequence[TaskComparison], console: Co
     for c in found:
         shows = "-" if c.detectable is None else f"{c.detectable:.3f}"
         cells = (f"{c.paired.difference:+.3f}", f"{c.paired.low:+.3f} to {c.paired.high:+.3f}", f"{c.adjusted:.2g}")
-        table.add_row(c.name, f"{c.n:,}", *cells, shows)
+        table.add_row(Text(c.name), f"{c.n:,}", *cells, shows)
     console.print(table)
     return [
         {"name": c.name, "n": c.n, **paired_dict(c.paired), "p_holm": c.adjusted, "detectable": c.detectable}

@@ -40,10 +40,10 @@ class Data:
         named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
         if named is None:
             return Data(None, True)
-        for folder in (named, named / "evals"):
-            if (folder / "core").is_dir() or (folder / "blimp.jsonl.gz").exists():
+        for folder in (named / "evals", named):
+            if any(folder.glob("*.jsonl.gz")) or (folder / "core").is_dir() or (folder / "stories").is_dir():
                 return Data(folder, hub)
-        raise SmallfryError(f"{named}: holds no benchmark data; expected blimp.jsonl.gz or core/*.jsonl.gz")
+        raise SmallfryError(f"{named}: holds no benchmark data; expected blimp.jsonl.gz, core/*.jsonl.gz and the like")
 
     def rows(self, file: str) -> list[dict[str, Any]]:
         """Rows of a file such as ``core/piqa.jsonl.gz``.
@@ -81,31 +81,32 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def core_tasks(data: Data) -> tuple[list[Task], list[str]]:
-    """The tasks of DCLM's CORE that have data, and the names of those that have none.
+def core_tasks(data: Data) -> tuple[list[Task], dict[str, str]]:
+    """The tasks of DCLM's CORE that have data, and of those that have none the names and the reason.
 
     Shots, delimiters and both versions of the baselines come from the folder's ``core_config.json``, or from the table
     in `smallfry.evals.suites.core`, which says the same.
     """
-    tasks, missing = [], []
-    reasons: dict[str, SmallfryError] = {}
+    tasks: list[Task] = []
+    missing: dict[str, str] = {}
     for spec in _config(data.folder):
         file = f"core/{spec.file}.gz"
         if data.folder is not None and not data.hub and not (data.folder / file).exists():
-            missing.append(spec.label)
+            missing[spec.label] = ""
             continue
         try:
             rows = data.rows(file)
         except SmallfryError as error:
             if data.folder is not None and (data.folder / file).exists():
                 raise  # there, and broken
-            missing.append(spec.label)
-            reasons[spec.label] = error
+            missing[spec.label] = str(error)
             continue
         floors = dict(zip(BASELINES, (spec.v1 / 100, spec.v2 / 100), strict=True))
         tasks.append(Task(spec.label, spec.type, shuffled(rows), spec.shots, spec.delimiter, floors))
     if not tasks:
-        raise next(iter(reasons.values()), SmallfryError(f"{data.folder}: none of the suite's files is in core/"))
+        raise SmallfryError(
+            next(filter(None, missing.values()), f"{data.folder}: none of the suite's files is in core/")
+        )
     return tasks, missing
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from smallfry.engine.torch_engine import Sampling
 from smallfry.errors import SmallfryError
-from smallfry.evals.statistics import bootstrap_mean
+from smallfry.evals.statistics import interval_of
 from smallfry.evals.suites.measure import Measure, SuiteResult, TaskResult, majority, measure_task
 from smallfry.evals.suites.prompts import Row, Task
 from smallfry.evals.suites.scoring import LanguageModel, Writing, write
@@ -33,7 +33,7 @@ MAX_NEW = 160
 MAX_WORDS = 110  # of a true continuation, about as long as a model's
 HOW = Sampling(temperature=0.8, top_p=0.95, seed=0)  # of the continuations that are counted
 FLOORS = dict.fromkeys(("v1", "v2"), 1.0 / CHOICES)
-_SENTENCE = re.compile(r"(?<=[.!?])[\"”']?\s+(?=[\"“'A-Z])")
+_BETWEEN = re.compile(r"(?<=[.!?])([\"”']?)\s+(?=[\"“'A-Z])")
 _CAPITAL = re.compile(r"(?<=[a-z,;] )([A-Z][a-z]{2,})\b")  # a name: a capital where no sentence begins
 _INTRODUCED = re.compile(
     r"\b(?:a|an|his|her|some) (?:[a-z]+ )?([a-z]{3,})\b(?=[.,;!?]| (?:and|that|to|in|on|with|for))"
@@ -95,7 +95,7 @@ def build(source: str, texts: Sequence[str], limit: int | None = None, seed: int
     Raises:
         SmallfryError: There are too few stories of more than four sentences.
     """
-    order = [text for text in texts if len(_SENTENCE.split(text)) >= 5]
+    order = [text for text in texts if len(sentences(text)) >= 5]
     random.Random(seed).shuffle(order)
     if len(order) < CHOICES:
         raise SmallfryError(f"{source}: {len(order)} stories of five sentences or more; expected at least {CHOICES}")
@@ -105,8 +105,16 @@ def build(source: str, texts: Sequence[str], limit: int | None = None, seed: int
         Task("names", "multiple_choice", tuple(_kept(order, most, seed, _names)), floors=FLOORS, rule="sum"),
         Task("objects", "multiple_choice", tuple(_kept(order, most, seed, _objects)), floors=FLOORS, rule="sum"),
     )
-    prompts = tuple(" ".join(_SENTENCE.split(text)[:2]) for text in order[: min(PROMPTS, limit or PROMPTS)])
+    prompts = tuple(text[: sentences(text)[1][1]] for text in order[: min(PROMPTS, limit or PROMPTS)])
     return Stories(source, tuple(order[: min(STORIES, limit or STORIES)]), tuple(t for t in tasks if t.rows), prompts)
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Where each sentence of a text begins and ends, closing quotation marks included."""
+    cuts = [(m.end(1), m.end()) for m in _BETWEEN.finditer(text)]
+    starts = [0, *(end for _, end in cuts)]
+    ends = [*(start for start, _ in cuts), len(text.rstrip())]
+    return [(a, b) for a, b in zip(starts, ends, strict=True) if a < b]
 
 
 # ---- questions ------------------------------------------------------------------------------------------------------
@@ -115,25 +123,26 @@ def build(source: str, texts: Sequence[str], limit: int | None = None, seed: int
 def _continuations(texts: Sequence[str], most: int, seed: int) -> list[Row]:
     """The next sentence of a story among sentences that stand about there in others, told of the same people."""
     rng = random.Random(seed + 1)
-    cut = [_SENTENCE.split(text) for text in texts]
+    cut = [sentences(text) for text in texts]
     rows: list[Row] = []
     for index, mine in enumerate(cut[:most]):
         at = rng.randrange(2, len(mine) - 1)
-        choices = [mine[at]]
-        hero = _names(" ".join(mine[:at]))
+        query = texts[index][: mine[at - 1][1]]
+        choices = [texts[index][slice(*mine[at])]]
+        hero = _names(query)
         for _ in range(_TRIES):
             if len(choices) == CHOICES:
                 break
             other = rng.randrange(len(cut))
             theirs = cut[other]
-            sentence = theirs[min(len(theirs) - 1, round(at / len(mine) * len(theirs)))]
+            sentence = texts[other][slice(*theirs[min(len(theirs) - 1, round(at / len(mine) * len(theirs)))])]
             if hero:  # otherwise a strange name gives the wrong ones away
-                strange = "|".join(dict.fromkeys(_names(" ".join(theirs))))
+                strange = "|".join(dict.fromkeys(_names(texts[other])))
                 sentence = re.sub(rf"\b(?:{strange})\b", hero[0], sentence) if strange else sentence
             if other != index and sentence not in choices:
                 choices.append(sentence)
         if len(choices) == CHOICES:
-            rows.append(_shuffled({"query": " ".join(mine[:at])}, choices, rng))
+            rows.append(_shuffled({"query": query}, choices, rng))
     return rows
 
 
@@ -218,7 +227,7 @@ def written_measures(prompts: Sequence[str], texts: Sequence[str]) -> list[Measu
 
 
 def _mean(name: str, values: np.ndarray, what: str) -> Measure:
-    return Measure(name, float(values.mean()), bootstrap_mean(values) if len(values) > 1 else None, len(values), what)
+    return Measure(name, float(values.mean()), interval_of(values), len(values), what)
 
 
 def _repeated(words: Sequence[str], n: int) -> float:

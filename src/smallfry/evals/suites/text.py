@@ -13,10 +13,9 @@ import numpy as np
 
 from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import bootstrap_statistic
-from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, in_threads
+from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, score_all
 
 FEWEST = 8  # windows, or documents, that an interval can be drawn from
-_TOGETHER = 16  # documents scored together
 _LONGEST = 1024  # tokens of one window, whatever the model could read
 
 
@@ -94,20 +93,14 @@ def bits_per_byte(model: LanguageModel, documents: Sequence[str]) -> BitsPerByte
     """
     length = min(model.context, _LONGEST)
 
-    def measure(some: Sequence[str]) -> list[np.ndarray]:
-        """Nats, bytes and tokens of each window of each document, ``(windows, 3)``."""
-        found = []
-        cut = [windows(ids, model.texts.start(), length) for ids in model.texts.encode_all(some)]
-        scored = iter(model.score([group for groups in cut for group in groups]))
-        for document, groups in zip(some, cut, strict=True):
-            tokens = np.array([len(group.branches[0].ids) for group in groups])
-            nats = np.array([-next(scored)[0].logprob for _ in groups])
-            share = len(document.encode("utf-8", "replace")) / max(1, tokens.sum())  # bytes, spread evenly
-            found.append(np.stack([nats, share * tokens, tokens], axis=1))
-        return found
-
-    slices = (documents[at : at + _TOGETHER] for at in range(0, len(documents), _TOGETHER))
-    each = [table for part in in_threads(measure, slices, model.workers) for table in part]
+    cut = [windows(ids, model.texts.start(), length) for ids in model.texts.encode_all(documents)]
+    scored = iter(score_all(model, [group for groups in cut for group in groups]))
+    each = []  # nats, bytes and tokens of each window of each document
+    for document, groups in zip(documents, cut, strict=True):
+        tokens = np.array([len(group.branches[0].ids) for group in groups])
+        nats = np.array([-next(scored)[0].logprob for _ in groups])
+        share = len(document.encode("utf-8", "replace")) / max(1, tokens.sum())  # bytes, spread evenly
+        each.append(np.stack([nats, share * tokens, tokens], axis=1))
     table = np.concatenate(each)  # (windows, 3)
     whole = float(bits_rate(table.sum(axis=0, keepdims=True))[0])
     interval = bootstrap_statistic(table, bits_rate) if len(table) >= FEWEST else None

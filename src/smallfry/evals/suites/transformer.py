@@ -17,7 +17,7 @@ from torch import Tensor
 from smallfry.engine.constraints import WatchConstraint, cut_at
 from smallfry.engine.native import NativeScorer, Rows, library
 from smallfry.engine.torch_engine import TorchEngine, batches_of
-from smallfry.evals.suites.scoring import Group, Scored, Writing, in_threads
+from smallfry.evals.suites.scoring import Branch, Group, Scored, Writing, in_threads
 from smallfry.evals.suites.texts import Texts
 from smallfry.machine import default_workers
 from smallfry.model import Transformer
@@ -25,6 +25,7 @@ from smallfry.model import Transformer
 _BATCH_TOKENS = 4096  # padded: what a core's caches hold of a small model's activations
 _BATCH_SCORES = 8_000_000  # attention scores of one head in a batch: rows x length^2
 _NATIVE_TOKENS = 2048  # nothing is padded there; what a core's caches hold of one batch
+_ROW_TOKENS = 256  # of a row with many branches, unless its prefix alone is longer
 _HEAD_ROWS = 256  # places whose logits are computed together
 
 
@@ -93,7 +94,7 @@ class TransformerScorer:
         """Continuations of token ids; what a tool writes is forced on the model."""
         max_new = min(how.max_new, self.context // 2)
         kept = [list(ids[-(self.context - max_new) :]) for ids in prompts]
-        engine = TorchEngine(self.model, self.texts.end)
+        engine = TorchEngine(self.model, self.texts.end, 1.0 / self.workers)
 
         def answer(rows: range) -> list[str]:
             watched = how.tool is not None or how.stops
@@ -112,8 +113,18 @@ class TransformerScorer:
 
     def score(self, groups: Sequence[Group]) -> list[list[Scored]]:
         """Every branch of every group, groups of about the same length together."""
-        rows = [_Row.of(group) for group in groups]
-        found: list[list[Scored]] = [[] for _ in groups]
+        parts = [part for group in groups for part in _parts(group)]
+        scored = iter(self._rows([_Row.of(part) for part in parts]))
+        found = []
+        for group in groups:
+            mine: list[Scored] = []
+            while len(mine) < len(group.branches):
+                mine += next(scored)
+            found.append(mine)
+        return found
+
+    def _rows(self, rows: Sequence[_Row]) -> list[list[Scored]]:
+        found: list[list[Scored]] = [[] for _ in rows]
         lengths = [len(row.ids) for row in rows]
         for batch in _batches(lengths) if self.native is None else batches_of(lengths, _NATIVE_TOKENS):
             mine = [rows[i] for i in batch]
@@ -146,6 +157,21 @@ class TransformerScorer:
                 hits[part][hit] = logits[hit].argmax(dim=-1) == targets[part][hit]
             values[part] = torch.log_softmax(logits, dim=-1).gather(1, targets[part, None])[:, 0]
         return values.cpu().numpy(), hits.cpu().numpy()
+
+
+def _parts(group: Group) -> Iterator[Group]:
+    """A group whose row would be long in parts that read the prefix again: attention grows with a row's square."""
+    most = max(_ROW_TOKENS, 2 * len(group.prefix))
+    branches: list[Branch] = []
+    length = len(group.prefix)
+    for branch in group.branches:
+        if branches and length + len(branch.ids) > most:
+            yield Group(group.prefix, tuple(branches))
+            branches, length = [], len(group.prefix)
+        branches.append(branch)
+        length += len(branch.ids)
+    if branches:
+        yield Group(group.prefix, tuple(branches))
 
 
 def _gathered(rows: Sequence[_Row], values: np.ndarray, hits: np.ndarray) -> list[list[Scored]]:
