@@ -23,8 +23,8 @@ from rich.console import Console
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 STORE = RESULTS / "controls"
 SUITES: dict[str, dict[str, Any]] = {
-    "core": {"limit": 500}, "blimp": {"limit": 200}, "lambada": {"limit": 2000}, "chatcore": {"limit": 200},
-    "humaneval": {"samples": 10, "limit": 80}, "stories": {"limit": 500},
+    "core": {"limit": 500}, "blimp": {"limit": 200}, "lambada": {"limit": 2000}, "chatcore": {"limit": 100},
+    "humaneval": {}, "stories": {"limit": 500},
 }  # fmt: skip
 TEXTS = {"bpb wikitext-2": "text/wikitext2_raw.jsonl.gz", "bpb stories": "stories/tinystories_valid.jsonl.gz"}
 EXPECTED = {"v1": -0.001, "v2": -0.026}  # CORE of uniform guessing, from the numbers of choices and the baselines

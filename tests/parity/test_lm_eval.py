@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -263,3 +265,19 @@ def test_the_adapter_gives_what_lm_eval_gives(directory: Path, models: tuple[Lan
         return [s["resps"][0][0].strip() for s in samples]
 
     assert answers(adapter) == answers(theirs)
+
+
+def test_the_documented_command_line(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"q": f"Question {n}?", "choices": ["yes", "no"], "gold": n % 2}) + "\n" for n in range(6))
+    )
+    (tmp_path / "own.yaml").write_text(
+        "task: own\ndataset_path: json\ndataset_kwargs:\n  data_files:\n"
+        f"    test: {tmp_path / 'rows.jsonl'}\ntest_split: test\noutput_type: multiple_choice\n"
+        'doc_to_text: "{{q}}"\ndoc_to_choice: "{{choices}}"\ndoc_to_target: gold\nmetric_list:\n  - metric: acc\n'
+    )
+    command = [sys.executable, "-m", "smallfry.evals.harness", "--model_args", f"path={directory}", "--tasks", "own",
+               "--include_path", str(tmp_path), "--limit", "4"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "|own" in done.stdout and "acc" in done.stdout

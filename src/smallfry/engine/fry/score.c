@@ -161,6 +161,8 @@ typedef struct {
     float *scores;               /* (QUERIES, longest row) */
     bf16 *shares;                /* the same as bf16 */
     float *out;                  /* (QUERIES, D) */
+    int32_t *from;               /* (places asked + 1) first question of each */
+    uint8_t *asked;              /* (tokens) whether something is asked after a token */
 } workspace;
 
 static int64_t widest(const fry_config *c) {
@@ -169,7 +171,8 @@ static int64_t widest(const fry_config *c) {
     return round_up(most > c->hidden_size ? most : c->hidden_size, WIDE * LANES) + VOCAB;
 }
 
-static void lay_out(arena *a, workspace *w, const fry_config *c, int64_t tokens, int64_t longest, int64_t positions) {
+static void lay_out(arena *a, workspace *w, const fry_config *c, int64_t tokens, int64_t longest, int64_t positions,
+                    int64_t questions) {
     const int64_t d = c->head_dim, keys = round_up(longest, WIDE * LANES);
     const int64_t most = c->hidden_size > c->intermediate_size ? c->hidden_size : c->intermediate_size;
     w->x = take(a, tokens * c->hidden_size + LANES, sizeof(float));
@@ -186,6 +189,8 @@ static void lay_out(arena *a, workspace *w, const fry_config *c, int64_t tokens,
     w->scores = take(a, QUERIES * keys, sizeof(float));
     w->shares = take(a, QUERIES * keys, sizeof(bf16));
     w->out = take(a, QUERIES * round_up(d, WIDE * LANES), sizeof(float));
+    w->from = take(a, questions + 1, sizeof(int32_t));
+    w->asked = take(a, tokens, sizeof(uint8_t));
 }
 
 static void rotary(const fry_config *c, workspace *w, int64_t positions) {
@@ -301,8 +306,9 @@ static float softmax(float *scores, bf16 *shares, int64_t query, int64_t prefix,
     return _mm512_reduce_add_ps(sum);
 }
 
-static void attend(const fry_config *c, workspace *w, const fry_batch *in, int64_t row, int64_t base) {
-    const int64_t start = in->row_start[row] - base, tokens = in->row_start[row + 1] - in->row_start[row];
+/* Attention of one row; where `only_asked`, blocks of queries after which nothing is asked are left out. */
+static void attend(const fry_config *c, workspace *w, const fry_batch *in, int64_t row, int only_asked) {
+    const int64_t start = in->row_start[row], tokens = in->row_start[row + 1] - in->row_start[row];
     const int64_t d = c->head_dim, h = c->num_heads, kv = c->num_kv_heads, lds = round_up(tokens, WIDE * LANES);
     const int64_t ldo = round_up(d, WIDE * LANES);
     for (int64_t g = 0; g < kv; g++) {
@@ -314,10 +320,11 @@ static void attend(const fry_config *c, workspace *w, const fry_batch *in, int64
                 const int64_t columns = round_up(first + n, WIDE * LANES);
                 const bf16 *q = w->q + ((start + first) * h + j) * d;
                 float sums[QUERIES];
+                if (only_asked && !memchr(w->asked + start + first, 1, (size_t)n)) continue;
                 matmul(q, h * d, n, &keys, 0, columns, keys.pairs, 0, w->scores, lds);
                 for (int64_t i = 0; i < n; i++)
                     sums[i] = softmax(w->scores + i * lds, w->shares + i * lds, first + i, in->prefix[row],
-                                      in->branch[base + start + first + i], columns);
+                                      in->branch[start + first + i], columns);
                 matmul(w->shares, lds, n, &values, 0, round_up(d, LANES), columns / 2, 0, w->out, ldo);
                 for (int64_t i = 0; i < n; i++) {
                     const __m512 one = _mm512_set1_ps(1.0f / sums[i]);
@@ -349,15 +356,15 @@ static void mix(const fry_model *m, const block *b, workspace *w, int64_t first,
     for (int64_t i = 0; i < n; i++) add_rows(w->x + (first + i) * width, w->wide + i * ldc, width);
 }
 
-/* Log-probabilities after `n` places; the questions of place i are those in [from[i], from[i + 1]). */
-static void judge(const fry_model *m, workspace *w, const fry_batch *in, int64_t base, const int32_t *from, int64_t n,
+/* Log-probabilities after `n` places whose states are x; the questions of place i are those in [from[i], from[i + 1]). */
+static void judge(const fry_model *m, workspace *w, const fry_batch *in, const float *x, const int32_t *from, int64_t n,
                   float *logprobs, uint8_t *greedy) {
     const fry_config *c = &m->config;
     const int64_t width = c->hidden_size, lda = round_up(width, 2), ldc = widest(c), vocab = c->vocab_size;
     float top[BLOCK], sum[BLOCK];
     int32_t best[BLOCK];
     for (int64_t i = 0; i < n; i++) {
-        rms_norm(w->x + (in->places[from[i]] - base) * width, m->norm, width, c->norm_eps, w->left + i * lda);
+        rms_norm(x + i * width, m->norm, width, c->norm_eps, w->left + i * lda);
         top[i] = -INFINITY, sum[i] = 0.0f, best[i] = -1;
     }
     for (int64_t first = 0; first < vocab; first += VOCAB) {
@@ -412,6 +419,29 @@ static int checked(const fry_model *m, const fry_batch *in, int64_t *longest, in
     return FRY_OK;
 }
 
+/* Questions by place: how many places there are, where the questions of each begin, and which tokens they are. */
+static int64_t places_asked(const fry_batch *in, workspace *w) {
+    int64_t n = 0;
+    memset(w->asked, 0, (size_t)in->row_start[in->num_rows]);
+    for (int32_t q = 0; q < in->num_questions; q++) {
+        if (q && in->places[q] == in->places[q - 1]) continue;
+        w->from[n++] = q;
+        w->asked[in->places[q]] = 1;
+    }
+    w->from[n] = in->num_questions;
+    return n;
+}
+
+/* Move the states of the places asked to the front; they only ever move forwards, so none is overwritten unread. */
+static void keep_asked(const fry_config *c, workspace *w, const fry_batch *in, int64_t places) {
+    const int64_t width = c->hidden_size, out = c->num_heads * c->head_dim;
+    for (int64_t i = 0; i < places; i++) {
+        const int64_t t = in->places[w->from[i]];
+        memmove(w->x + i * width, w->x + t * width, (size_t)width * sizeof(float));
+        memmove(w->mixed + i * out, w->mixed + t * out, (size_t)out * sizeof(bf16));
+    }
+}
+
 int fry_score(fry_model *m, const fry_batch *in, float *logprobs, uint8_t *greedy) {
     int64_t longest, positions;
     if (!m || !in || !logprobs || !greedy || checked(m, in, &longest, &positions) != FRY_OK) return FRY_BAD_ARGUMENT;
@@ -419,31 +449,26 @@ int fry_score(fry_model *m, const fry_batch *in, float *logprobs, uint8_t *greed
     const int64_t tokens = in->row_start[in->num_rows], width = c->hidden_size;
     workspace w;
     arena counted = {0, 0};
-    lay_out(&counted, &w, c, tokens, longest, positions);
+    lay_out(&counted, &w, c, tokens, longest, positions, in->num_questions);
     buffer *memory = borrow(m, (int64_t)counted.used);
     if (!memory) return FRY_OUT_OF_MEMORY;
     arena real = {memory->data, 0};
-    lay_out(&real, &w, c, tokens, longest, positions);
+    lay_out(&real, &w, c, tokens, longest, positions, in->num_questions);
     rotary(c, &w, positions);
     for (int64_t t = 0; t < tokens; t++)
         memcpy(w.x + t * width, m->embed + in->ids[t] * width, (size_t)width * sizeof(float));
+    const int64_t places = places_asked(in, &w);
     for (int64_t layer = 0; layer < c->num_layers; layer++) {
         const block *b = m->blocks + layer;
+        const int last = layer == c->num_layers - 1;
         for (int64_t t = 0; t < tokens; t += BLOCK) project(m, b, &w, in, t, tokens - t < BLOCK ? tokens - t : BLOCK);
-        for (int64_t r = 0; r < in->num_rows; r++) attend(c, &w, in, r, 0);
-        for (int64_t t = 0; t < tokens; t += BLOCK) mix(m, b, &w, t, tokens - t < BLOCK ? tokens - t : BLOCK);
+        for (int64_t r = 0; r < in->num_rows; r++) attend(c, &w, in, r, last);
+        const int64_t rows = last ? places : tokens;
+        if (last) keep_asked(c, &w, in, places); /* of the others only keys and values were needed */
+        for (int64_t t = 0; t < rows; t += BLOCK) mix(m, b, &w, t, rows - t < BLOCK ? rows - t : BLOCK);
     }
-    int32_t from[BLOCK + 1];
-    for (int32_t q = 0; q < in->num_questions;) {
-        int64_t n = 0;
-        while (n < BLOCK && q < in->num_questions) {
-            from[n++] = q;
-            const int32_t place = in->places[q];
-            while (q < in->num_questions && in->places[q] == place) q++;
-        }
-        from[n] = q;
-        judge(m, &w, in, 0, from, n, logprobs, greedy);
-    }
+    for (int64_t i = 0; i < places; i += BLOCK)
+        judge(m, &w, in, w.x + i * width, w.from + i, places - i < BLOCK ? places - i : BLOCK, logprobs, greedy);
     give_back(m, memory);
     return FRY_OK;
 }
