@@ -23,12 +23,12 @@ from rich.console import Console
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 STORE = RESULTS / "controls"
 SUITES: dict[str, dict[str, Any]] = {
-    "core": {"limit": 500}, "blimp": {"limit": 200}, "lambada": {"limit": 2000}, "chatcore": {"limit": 100},
-    "humaneval": {}, "stories": {"limit": 500},
+    "core": {"limit": 300}, "blimp": {"limit": 200}, "lambada": {"limit": 2000}, "chatcore": {"limit": 60},
+    "humaneval": {}, "stories": {"limit": 300},
 }  # fmt: skip
 TEXTS = {"bpb wikitext-2": "text/wikitext2_raw.jsonl.gz", "bpb stories": "stories/tinystories_valid.jsonl.gz"}
 EXPECTED = {"v1": -0.001, "v2": -0.026}  # CORE of uniform guessing, from the numbers of choices and the baselines
-GUESSES = 5  # seeds of the guesser
+GUESSES = 4  # seeds of the guesser
 
 
 def measure(suite: str, model: Path, data: Path, precision: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def guesses(data: Path, like: Path) -> list[dict[str, float]]:
     model = load_language_model(like)
     found = []
     for seed in range(GUESSES):
-        result = measure_suite("core", GuessingModel(model, seed), tasks, "v1", limit=500)
+        result = measure_suite("core", GuessingModel(model, seed), tasks, "v1", limit=300)
         found.append({v: result.score(v) * len(tasks) / 22 for v in EXPECTED})  # CoQA guessed scores nothing
     return found
 
