@@ -21,7 +21,7 @@ from smallfry.sizes import Shape
 from tests.test_suites import TOKENIZER
 
 needs_library = pytest.mark.skipif(
-    native.library() is None, reason="libfry was not built, or this CPU has no AVX-512 with bf16"
+    native.libfry() is None, reason="libfry was not built, or this CPU has no AVX-512 with bf16"
 )
 SHAPES = {
     "ours": (Shape(301, 64, 2, 2, 2, 32, 96), Variant()),
@@ -124,7 +124,7 @@ def test_wrong_input_is_refused() -> None:
 
 
 def test_without_the_library_pytorch_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformer, "library", lambda: None)
+    monkeypatch.setattr(transformer, "libfry", lambda: None)
     scorer = TransformerScorer("x", make("ours").to(torch.bfloat16), OwnTexts(TOKENIZER))
     assert scorer.native is None and len(scorer.score(groups(301, 3))) == 3
 

@@ -323,6 +323,16 @@ def test_missing_data_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sources.lambada_tasks(sources.Data.find(tmp_path))
 
 
+def test_a_model_that_is_not_there_is_said_before_any_data_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sources.Data, "find", lambda *_: pytest.fail("looked for data"))
+    monkeypatch.setattr(sys, "argv", ["smallfry", "eval", str(tmp_path / "none"), "--suite", "blimp"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and "no model directory" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not DATA.exists(), reason="needs the benchmark data beside the checkout")
 def test_core_has_the_field_s_tasks_and_a_guesser_scores_nothing() -> None:
     tasks, missing = sources.core_tasks(sources.Data(DATA))

@@ -49,7 +49,7 @@ class _Batch(ctypes.Structure):
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def libfry() -> ctypes.CDLL | None:
     """libfry, or None where it was not built or this machine has no kernels for it."""
     for path in sorted(Path(__file__).parent.glob("_fry*.so")):
         try:
@@ -104,7 +104,7 @@ class NativeScorer:
         self, shape: Shape, norm_eps: float, rope_theta: float, state: dict[str, NDArray[np.float32]],
         blocks: Sequence[dict[str, NDArray[np.float32]]],
     ) -> None:  # fmt: skip
-        lib = library()
+        lib = libfry()
         if lib is None:
             raise LookupError("libfry is not there")
         biased = "qkv_bias" in blocks[0]

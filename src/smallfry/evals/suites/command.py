@@ -27,7 +27,7 @@ from smallfry.evals.suites.measure import (
     majority,
     measure_suite,
 )
-from smallfry.evals.suites.models import Precision, load_language_model, untrained
+from smallfry.evals.suites.models import Precision, load_language_model, model_directory, untrained
 from smallfry.evals.suites.scoring import GuessingModel, LanguageModel
 from smallfry.evals.suites.show import paired_dict, show_comparison, show_result
 from smallfry.evals.suites.text import FEWEST, bits_per_byte, bits_rate, read_documents
@@ -113,7 +113,9 @@ def run_suite(settings: EvalSettings, console: Console) -> dict[str, Any]:
 
 
 def _check(settings: EvalSettings) -> None:
-    """Refuse what the suite would not look at, and what would fail after hours."""
+    """Refuse what the suite would not look at, and what would fail after hours or after asking the hub."""
+    for path in settings.paths:
+        model_directory(path)
     suite = settings.suite
     asking = tuple(name for name in SUITES if name != "bpb")
     for given, name, suites in (

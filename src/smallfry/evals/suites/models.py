@@ -41,9 +41,7 @@ def load_language_model(path: Path, precision: Precision = "fp32") -> LanguageMo
     Raises:
         SmallfryError: It is neither, or transformers is needed and missing.
     """
-    directory = path / "best" if (path / "best" / "config.json").exists() else path
-    if not (directory / "config.json").exists():
-        raise SmallfryError(f"{path}: no model directory; expected config.json and model.safetensors")
+    directory = model_directory(path)
     config = read_json(directory / "config.json")
     ours = (directory / "smallfry.json").exists()
     if not ours and not runs_here(config):
@@ -55,6 +53,18 @@ def load_language_model(path: Path, precision: Precision = "fp32") -> LanguageMo
     card = read_json(directory / "smallfry.json")
     tokenizer = Tokenizer.load(directory / "tokenizer.json", card["form"]["units"] if "form" in card else ())
     return TransformerScorer(str(path), model, OwnTexts(tokenizer), context)
+
+
+def model_directory(path: Path) -> Path:
+    """The directory of a model, or of an assessment's best one.
+
+    Raises:
+        SmallfryError: There is none.
+    """
+    directory = path / "best" if (path / "best" / "config.json").exists() else path
+    if not (directory / "config.json").exists():
+        raise SmallfryError(f"{path}: no model directory; expected config.json and model.safetensors")
+    return directory
 
 
 def untrained(like: LanguageModel) -> LanguageModel:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from smallfry.engine.constraints import WatchConstraint, cut_at
-from smallfry.engine.native import NativeScorer, Rows, library
+from smallfry.engine.native import NativeScorer, Rows, libfry
 from smallfry.engine.torch_engine import TorchEngine, batches_of
 from smallfry.evals.suites.scoring import Branch, Group, Scored, Writing, in_threads
 from smallfry.evals.suites.texts import Texts
@@ -60,7 +60,7 @@ class _Row:
 def native_scorer(model: Transformer) -> NativeScorer | None:
     """Libfry for a bf16 model on a CPU, where it was built and knows the shape."""
     weight = model.embed.weight
-    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or library() is None:
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or libfry() is None:
         return None
 
     def plain(parameters: Iterable[tuple[str, Tensor]]) -> dict[str, np.ndarray]:
