@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from smallfry.architecture import Variant
 from smallfry.engine import native
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites import transformer
 from smallfry.evals.suites.scoring import Branch, Group
 from smallfry.evals.suites.texts import OwnTexts
 from smallfry.evals.suites.transformer import TransformerScorer, native_scorer
-from smallfry.model import Transformer, Variant
+from smallfry.model import Transformer
 from smallfry.sizes import Shape
 from tests.test_suites import TOKENIZER
 

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smallfry import checkpoint
+from smallfry.architecture import runs_here
 from smallfry.checkpoint import save_model
 from smallfry.cli import main
 from smallfry.engine.torch_engine import Sampling, pick
@@ -173,13 +173,13 @@ def test_models_of_others_run_on_our_transformer(tmp_path: Path, kind: str) -> N
 
 
 def test_what_our_transformer_does_not_compute_is_left_to_transformers() -> None:
-    assert checkpoint.runs_here({"model_type": "llama"})
+    assert runs_here({"model_type": "llama"})
     for odd in (
         {"model_type": "gpt2"}, {"model_type": "llama", "rope_scaling": {"rope_type": "llama3"}},
         {"model_type": "llama", "attention_bias": True}, {"model_type": "qwen2", "use_sliding_window": True},
         {"model_type": "qwen3", "hidden_act": "gelu"}, {"model_type": "llama", "quantization_config": {"bits": 4}},
     ):  # fmt: skip
-        assert not checkpoint.runs_here(odd), odd
+        assert not runs_here(odd), odd
 
 
 @given(

@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from smallfry.architecture import MAX_POSITIONS, architecture_of, hf_config
+from smallfry.engine.weights import FLAT_FILE, read_flat
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json, write_atomic
-from smallfry.model import NORM_EPS, ROPE_THETA, Transformer, Variant
-from smallfry.sizes import Shape
+from smallfry.model import Transformer
 from smallfry.tokenizer import ASSISTANT, BOS, CHAT_TEMPLATE, END, PAD, SPECIALS, Tokenizer
 
-MAX_POSITIONS = 2048
 FORMAT = "smallfry-model/1"
 
 
@@ -46,34 +46,6 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 
 
 # ---- model directories ----------------------------------------------------------------------------------------------
-
-
-def hf_config(shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
-    """``config.json`` of the equivalent ``Qwen3ForCausalLM``."""
-    return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        "vocab_size": shape.vocab_size,
-        "hidden_size": shape.hidden_size,
-        "intermediate_size": shape.intermediate_size,
-        "num_hidden_layers": shape.num_layers,
-        "num_attention_heads": shape.num_heads,
-        "num_key_value_heads": shape.num_kv_heads,
-        "head_dim": shape.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": MAX_POSITIONS,
-        "rms_norm_eps": NORM_EPS,
-        "rope_theta": ROPE_THETA,
-        "rope_parameters": {"rope_type": "default", "rope_theta": ROPE_THETA},
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "tie_word_embeddings": True,
-        "use_sliding_window": False,
-        "bos_token_id": BOS,
-        "eos_token_id": END,
-        "pad_token_id": PAD,
-        "dtype": str(dtype).removeprefix("torch."),
-    }
 
 
 def to_hf_state(model: Transformer) -> dict[str, Tensor]:
@@ -164,7 +136,7 @@ def save_model(path: Path, model: Transformer, tokenizer: Tokenizer, card: dict[
     smallfry = {"format": FORMAT, "weights_sha256": digest, "prompt_end": ASSISTANT, **card}
     write_atomic(path / "tokenizer_config.json", _dump(tokenizer_config))
     write_atomic(path / "generation_config.json", _dump(generation))
-    write_atomic(path / "config.json", _dump(hf_config(model.shape, dtype)))
+    write_atomic(path / "config.json", _dump(hf_config(model.shape, str(dtype).removeprefix("torch."), model.variant)))
     write_atomic(path / "smallfry.json", _dump(smallfry))
 
 
@@ -194,6 +166,11 @@ def load_weights(path: Path, dtype: torch.dtype | None = None) -> Transformer:
     Raises:
         SmallfryError: When a file is missing or broken, or the architecture is another (`runs_here` tells).
     """
+    if (path / FLAT_FILE).exists():
+        flat = read_flat(path / FLAT_FILE)
+        model = Transformer(flat.shape, variant=flat.variant)
+        from_hf_state(model, {n: torch.from_numpy(t.copy()) for n, t in flat.tensors.items()}, str(path / FLAT_FILE))
+        return model.to(dtype or (torch.bfloat16 if flat.kind == "bf16" else torch.float32))
     config = read_json(path / "config.json")
     shape, variant = architecture_of(config, path / "config.json")
     index = path / "model.safetensors.index.json"
@@ -210,57 +187,6 @@ def load_weights(path: Path, dtype: torch.dtype | None = None) -> Transformer:
     model = Transformer(shape, variant=variant).to(dtype or stored)
     from_hf_state(model, state, str(path / names[0]))
     return model
-
-
-_QK_NORM = {"qwen3": True, "qwen2": False, "llama": False}
-
-
-def runs_here(config: dict[str, Any]) -> bool:
-    """Whether `Transformer` computes exactly what a ``config.json`` describes."""
-    rope = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or {}
-    kinds = {str(rope.get("rope_type", "default")), str(scaling.get("rope_type", scaling.get("type", "default")))}
-    return (
-        config.get("model_type") in _QK_NORM
-        and kinds == {"default"}
-        and config.get("hidden_act", "silu") == "silu"
-        and not config.get("attention_bias")
-        and not config.get("mlp_bias")
-        and not config.get("use_sliding_window")
-        and float(rope.get("partial_rotary_factor", 1.0)) == 1.0
-        and not config.get("quantization_config")
-    )
-
-
-def architecture_of(config: dict[str, Any], where: Path) -> tuple[Shape, Variant]:
-    """The shape that a ``config.json`` describes, and what it does its own way.
-
-    Raises:
-        SmallfryError: When it is no plain Qwen3, Qwen2 or Llama model.
-    """
-    if not runs_here(config):
-        raise SmallfryError(
-            f"{where}: expected a plain qwen3, qwen2 or llama model (no scaled positions, sliding windows or "
-            f"quantised weights), got {config.get('model_type')!r}"
-        )
-    try:
-        heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
-        kind = str(config["model_type"])
-        theta = (config.get("rope_parameters") or {}).get("rope_theta", config.get("rope_theta", 10_000.0))
-        shape = Shape(
-            vocab_size=int(config["vocab_size"]),
-            hidden_size=width,
-            num_layers=int(config["num_hidden_layers"]),
-            num_heads=heads,
-            num_kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or (128 if kind == "qwen3" else width // heads)),
-            intermediate_size=int(config["intermediate_size"]),
-            tie_embeddings=bool(config.get("tie_word_embeddings", False)),
-            qk_norm=_QK_NORM[kind],
-        )
-        return shape, Variant(float(theta), float(config.get("rms_norm_eps", 1e-6)), kind == "qwen2")
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise SmallfryError(f"{where}: {error!s} is missing or wrong; expected the config.json of a model") from None
 
 
 def _dump(data: dict[str, Any]) -> str:

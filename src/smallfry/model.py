@@ -10,36 +10,16 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smallfry.architecture import NORM_EPS, OURS, Variant
 from smallfry.sizes import Shape
 
-NORM_EPS = 1e-6
-ROPE_THETA = 10_000.0
 _QUERY_BLOCK = 128  # queries whose scores are computed together where nothing is to be differentiated
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What a model of a `Shape` may do its own way.
-
-    Args:
-        rope_theta: Base of the rotary frequencies.
-        norm_eps: What RMSNorm adds to the mean square.
-        qkv_bias: Queries, keys and values have biases (Qwen2).
-    """
-
-    rope_theta: float = ROPE_THETA
-    norm_eps: float = NORM_EPS
-    qkv_bias: bool = False
-
-
-OURS = Variant()
 
 
 class RmsNorm(torch.autograd.Function):

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
-from smallfry.checkpoint import load_weights, runs_here
+from smallfry.architecture import runs_here
+from smallfry.checkpoint import load_weights
 from smallfry.engine.constraints import WatchConstraint, cut_at
 from smallfry.engine.torch_engine import pick
 from smallfry.errors import SmallfryError
