@@ -2,8 +2,8 @@
 
 A flat file (``model.fry``, all numbers little-endian) is a header of 128 bytes and then tensors in a fixed order, each
 at a multiple of 64 bytes: the embedding, the head where it is not tied, the last norm, and for each block its input
-norm, qkv, qkv bias, q norm, k norm (the three where the model has them), o, post norm, gate and up as one, down. Vectors
-are fp32; matrices are row-major (outputs, inputs) in one of four kinds:
+norm, qkv, qkv bias, q norm, k norm (the three where the model has them), o, post norm, gate and up as one, down.
+Vectors are fp32; matrices are row-major (outputs, inputs) in one of four kinds:
 
     0 fp32     1 bf16
     2 int8     rows of whole groups of 32 inputs, one byte each, then a bf16 scale a group: weight = byte * scale
