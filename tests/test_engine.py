@@ -12,7 +12,8 @@ import torch
 
 from smallfry.data import JobData, Noise
 from smallfry.engine.constraints import JsonConstraint, Trie, TrieConstraint, infer_schema
-from smallfry.engine.torch_engine import TorchEngine
+from smallfry.engine.decoding import Engine
+from smallfry.engine.torch_engine import TorchModel
 from smallfry.errors import SmallfryError
 from smallfry.forms import MAX_PROMPT_TOKENS, Form, available_forms, build_form, find_units
 from smallfry.frames import FrameCodec
@@ -94,7 +95,7 @@ def test_a_trie_allows_its_sequences_and_no_other() -> None:
 def test_an_untrained_model_still_writes_what_the_job_allows(name: str) -> None:
     rows = json_rows()
     form = build_form(job_of(rows), name, 300, name == "inline", FrameCodec.learn(rows))  # type: ignore[arg-type]
-    model = ModelPredictor("x", untrained(form), form, 120)
+    model = ModelPredictor("x", TorchModel(untrained(form)), form, 120)
     texts = [r.input for r in rows[:12]] + ["something else entirely", "a"]
     for text, answer in zip(texts, model.predict(texts), strict=True):
         value = json.loads(answer.output) if name == "inline" else _finished_json(answer.output)
@@ -113,7 +114,7 @@ def _finished_json(text: str) -> dict[str, dict[str, str]] | None:
 
 def test_labels_are_the_job_s_labels() -> None:
     form = build_form(COLOURS, "units", 300, True, None)
-    model = ModelPredictor("x", untrained(form), form, 4)
+    model = ModelPredictor("x", TorchModel(untrained(form)), form, 4)
     answers = model.predict([e.input for e in COLOURS.test])
     assert {a.output for a in answers} <= set(COLOURS.labels)
     scores = model.score([COLOURS.test[0].input], [list(COLOURS.labels)])[0]
@@ -141,7 +142,7 @@ def test_valid_json_is_allowed_all_the_way() -> None:
 def test_batches_of_any_mix_give_the_answers_of_one_at_a_time() -> None:
     rows = slot_rows()
     form = build_form(job_of(rows), "inline", 300, True, FrameCodec.learn(rows))
-    model = ModelPredictor("x", untrained(form, 4), form, 60)
+    model = ModelPredictor("x", TorchModel(untrained(form, 4)), form, 60)
     texts = [r.input for r in rows[:9]] + ["fly", "a long text " * 8]
     together = model.predict(texts)
     for text, answer in zip(texts, together, strict=True):
@@ -153,7 +154,7 @@ def test_batches_of_any_mix_give_the_answers_of_one_at_a_time() -> None:
 def test_a_cached_answer_scores_what_a_full_pass_scores() -> None:
     rows = slot_rows()
     form = build_form(job_of(rows), "inline", 300, True, FrameCodec.learn(rows))
-    model = ModelPredictor("x", untrained(form, 5), form, 60)
+    model = ModelPredictor("x", TorchModel(untrained(form, 5)), form, 60)
     texts = [r.input for r in rows[:6]]
     answers = model.predict(texts)
     scores = model.score(texts, [[a.output] for a in answers])
@@ -163,7 +164,7 @@ def test_a_cached_answer_scores_what_a_full_pass_scores() -> None:
 
 def test_free_answers_end_at_the_limit() -> None:
     form = build_form(job_of(scan_rows()), "units", 300, False, None)
-    engine = TorchEngine(untrained(form))
+    engine = Engine(TorchModel(untrained(form)))
     prompts = [form.prompt_ids("walk"), form.prompt_ids("jump and walk and run")]
     answers = engine.generate(prompts, [None, None], 7)
     assert all(len(a.ids) <= 7 for a in answers)
@@ -172,7 +173,7 @@ def test_free_answers_end_at_the_limit() -> None:
 def test_what_cannot_be_written_scores_the_floor() -> None:
     rows = slot_rows()
     form = build_form(job_of(rows), "inline", 300, True, FrameCodec.learn(rows))
-    model = ModelPredictor("x", untrained(form), form, 60)
+    model = ModelPredictor("x", TorchModel(untrained(form)), form, 60)
     scores = model.score(
         ["fly from rome to oslo"], [["Flight | from = rome ; to = oslo", "nonsense", "Flight | to = ulm"]]
     )
@@ -185,20 +186,22 @@ def test_a_trained_model_answers_and_survives_the_disk(tmp_path: Path) -> None:
     model.init_weights(torch.Generator().manual_seed(0))
     recipe = Recipe(epochs=25, batch_tokens=256, lr=0.01)
     train(model, JobData(COLOURS.train, form, Noise(), 0.0, 256, 0), recipe)
-    predictor = ModelPredictor("tiny", model, form, 4)
+    predictor = ModelPredictor("tiny", TorchModel(model), form, 4)
     inputs = [e.input for e in COLOURS.test]
     answers = predictor.predict(inputs)
     assert np.mean([a.output == e.output for a, e in zip(answers, COLOURS.test, strict=True)]) > 0.9
-    predictor.save(tmp_path, {"job": {"name": "colours"}})
+    predictor.save(tmp_path, model, {"job": {"name": "colours"}})
     again = ModelPredictor.load(tmp_path)
-    assert again.predict(inputs) == answers
+    repeated = again.predict(inputs)
+    assert [a.output for a in repeated] == [a.output for a in answers]
+    assert np.allclose([a.confidence for a in repeated], [a.confidence for a in answers], rtol=1e-4)
     assert again("the red thing number 3") == answers[0].output
 
 
 def test_long_texts_keep_their_likelihood_below_the_floor() -> None:
     rows = [Example("", f"once there was a dog number {i} who liked the sun " * 8) for i in range(40)]
     form = build_form(Job("s", "generate", tuple(rows), (), (), "bits_per_byte"), "text", 300, False, None)
-    model = ModelPredictor("x", untrained(form), form, 50)
+    model = ModelPredictor("x", TorchModel(untrained(form)), form, 50)
     long, short = (s[0] for s in model.score(["", ""], [[rows[0].output], ["a dog"]]))
     assert long < -200 < short < 0
 
@@ -226,7 +229,8 @@ def test_values_are_swapped_where_no_word_stands_alone() -> None:
 @pytest.mark.parametrize("card", ["[]", "{}", '{"name": "x", "max_new": 3, "form": {"units": [], "codec": 3}}'])
 def test_a_foreign_card_is_refused_in_one_line(tmp_path: Path, card: str) -> None:
     form = build_form(COLOURS, "units", 300, True, None)
-    ModelPredictor("x", untrained(form), form, 4).save(tmp_path, {})
+    net = untrained(form)
+    ModelPredictor("x", TorchModel(net), form, 4).save(tmp_path, net, {})
     (tmp_path / "smallfry.json").write_text(card)
     with pytest.raises(SmallfryError, match=r"smallfry\.json: not a card") as caught:
         ModelPredictor.load(tmp_path)
@@ -248,7 +252,7 @@ def test_a_text_of_many_thousand_tokens_keeps_its_ends_and_says_so() -> None:
     read = form.tokenizer.decode(ids)
     assert read.strip().startswith("first") and read.endswith("last")
     assert form.shortens(text) and not form.shortens("the red thing")
-    answer = ModelPredictor("x", untrained(form), form, 4).predict([text])[0]
+    answer = ModelPredictor("x", TorchModel(untrained(form)), form, 4).predict([text])[0]
     assert answer.output in COLOURS.labels
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from smallfry.checkpoint import hf_config, load_model, save_model, to_hf_state
+from smallfry.architecture import hf_config
+from smallfry.checkpoint import load_model, save_model, to_hf_state
 from smallfry.errors import SmallfryError
 from smallfry.model import Cache, MaskPool, RmsNorm, Transformer
 from smallfry.sizes import Shape
@@ -126,7 +127,7 @@ def test_directories_read_back_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_config_is_qwen3() -> None:
-    config = hf_config(SHAPE, torch.bfloat16)
+    config = hf_config(SHAPE, "bfloat16")
     assert config["model_type"] == "qwen3" and config["dtype"] == "bfloat16"
     assert set(to_hf_state(make())) >= {"model.layers.1.self_attn.q_norm.weight", "model.embed_tokens.weight"}
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from smallfry.architecture import runs_here
 from smallfry.checkpoint import save_model
 from smallfry.cli import main
-from smallfry.engine.torch_engine import Sampling, pick
+from smallfry.engine.decoding import Sampling, pick
+from smallfry.engine.torch_engine import TorchModel
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites import prompts, sources, transformer
 from smallfry.evals.suites.jobs import evaluate
@@ -244,7 +245,7 @@ def test_what_is_written_keeps_its_first_spaces_and_fits_a_short_context(monkeyp
     assert len(texts) == 2
     code = TOKENIZER.encode("    return x")
     engine = SimpleNamespace(generate=lambda prompts, *_: [SimpleNamespace(ids=code)] * len(prompts))
-    monkeypatch.setattr(transformer, "TorchEngine", lambda *_: engine)
+    monkeypatch.setattr(transformer, "Engine", lambda *_: engine)
     assert write(lm, ["def f(x):\n"], Writing(20)) == ["    return x"]
 
 
@@ -363,7 +364,9 @@ def test_a_job_is_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for name, seed in (("a", 1), ("b", 2)):
         net = Transformer(Shape(form.tokenizer.vocab_size, 32, 2, 2, 1, 16, 64))
         net.init_weights(torch.Generator().manual_seed(seed))
-        ModelPredictor(name, net.eval(), form, 4).save(tmp_path / name, {"job": {"hashes": job.hashes()}})
+        ModelPredictor(name, TorchModel(net.eval()), form, 4).save(
+            tmp_path / name, net, {"job": {"hashes": job.hashes()}}
+        )
     models = [str(tmp_path / name) for name in ("a", "b")]
     monkeypatch.setattr(sys, "argv", ["smallfry", "eval", *models, "--suite", str(path), "--limit", "20", "--json"])
     with pytest.raises(SystemExit) as ended:

@@ -6,17 +6,19 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from smallfry.candidates import SCORE_FLOOR, Prediction
-from smallfry.checkpoint import load_model, save_model
-from smallfry.engine.torch_engine import TorchEngine
+from smallfry.engine.decoding import Backend, Engine
+from smallfry.engine.loading import EngineName, load_backend
+from smallfry.engine.weights import Kind
 from smallfry.errors import SmallfryError
+from smallfry.files import read_json
 from smallfry.forms import Form
-from smallfry.model import Transformer
 from smallfry.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from smallfry.model import Transformer
 
 
 class ModelPredictor:
@@ -24,28 +26,29 @@ class ModelPredictor:
 
     Args:
         name: The rung.
-        model: Trained, in evaluation mode.
+        backend: The trained model.
         form: How prompts and answers are spelled.
         max_new: Most choices an answer may take.
+        notice: What the user should know of how it was loaded.
     """
 
-    def __init__(self, name: str, model: Transformer, form: Form, max_new: int) -> None:
+    def __init__(self, name: str, backend: Backend, form: Form, max_new: int, notice: str = "") -> None:
         self.name = name
-        self.model = model
+        self.backend = backend
         self.form = form
         self.max_new = max_new
-        self.engine = TorchEngine(model)
+        self.notice = notice
+        self.engine = Engine(backend)
 
     @property
     def params(self) -> int:
         """Parameters of the model."""
-        return self.model.shape.params
+        return self.backend.shape.params
 
     def size_bytes(self) -> int:
-        """Bytes as shipped: weights (two a parameter in bf16, four where the CPU has none), vocabulary and form."""
-        weights = self.model.embed.weight.element_size() * self.params
+        """Bytes as shipped: weights, vocabulary and form."""
         form = json.dumps({**self.form.to_dict(), "units": []}, ensure_ascii=False, separators=(",", ":"))
-        return weights + self.form.tokenizer.table_bytes() + len(form.encode())
+        return self.backend.stored_bytes + self.form.tokenizer.table_bytes() + len(form.encode())
 
     def predict(self, inputs: Sequence[str]) -> list[Prediction]:
         """Answer each input; the confidence is the probability of the whole answer under its constraint."""
@@ -96,26 +99,36 @@ class ModelPredictor:
         """The answer to one input."""
         return self.predict([text])[0].output
 
-    def save(self, path: Path, card: dict[str, Any]) -> None:
-        """Write a model directory that `load` reads."""
-        save_model(path, self.model, self.form.tokenizer, {
+    def save(self, path: Path, model: Transformer, card: dict[str, Any]) -> None:
+        """Write a model directory of the trained network that `load` reads."""
+        from smallfry.checkpoint import save_model
+
+        save_model(path, model, self.form.tokenizer, {
             "name": self.name, "form": self.form.to_dict(), "max_new": self.max_new, **card,
         })  # fmt: skip
 
     @staticmethod
-    def load(path: Path, dtype: torch.dtype | None = None) -> ModelPredictor:
-        """Read a model directory.
+    def load(path: Path, precision: Kind | None = None, engine: EngineName = "auto") -> ModelPredictor:
+        """Read a model directory; PyTorch is not needed.
+
+        Args:
+            path: The directory.
+            precision: fp32, bf16, int8 or int4; as stored by default.
+            engine: ``c``, ``numpy``, or the best there is.
 
         Raises:
             SmallfryError: When a file is missing, broken, or does not fit the others.
         """
-        model, card = load_model(path, dtype)
+        if not path.is_dir():
+            raise SmallfryError(f"{path}: no such directory; expected a model directory (config.json, its weights)")
+        card = read_json(path / "smallfry.json")
+        loaded = load_backend(path, precision, engine)
         try:
             tokenizer = Tokenizer.load(path / "tokenizer.json", card["form"]["units"])
             form = Form.from_dict(card["form"], tokenizer)
             name, max_new = str(card["name"]), int(card["max_new"])
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
             raise SmallfryError(f"{path / 'smallfry.json'}: not a card this smallfry reads ({error!r})") from None
-        if tokenizer.vocab_size > model.shape.vocab_size:
+        if tokenizer.vocab_size > loaded.backend.shape.vocab_size:
             raise SmallfryError(f"{path / 'tokenizer.json'}: has more tokens than the model has rows; they do not fit")
-        return ModelPredictor(name, model, form, max_new)
+        return ModelPredictor(name, loaded.backend, form, max_new, loaded.notice)

@@ -13,6 +13,7 @@ from typing import Any
 from smallfry.baselines.calibration import evenly
 from smallfry.candidates import Prediction, Predictor, measure_latency
 from smallfry.data import JobData, Noise
+from smallfry.engine.torch_engine import TorchModel
 from smallfry.evals.metrics import score_likelihood, score_predictions
 from smallfry.files import write_atomic
 from smallfry.forms import Form, FormName, build_form
@@ -212,7 +213,7 @@ def run_rung(
     model.init_weights(torch.Generator().manual_seed(task.seed))
     device = default_device()
     model = model.to(device, compute_dtype(device))
-    predictor = ModelPredictor(task.rung, model, form, longest_answer(job, form))
+    predictor = ModelPredictor(task.rung, TorchModel(model), form, longest_answer(job, form))
     measure = _measurer(job, form, predictor, full=not task.pilot)
     run_dir = None if task.pilot else out / "work" / task.key
     trained = train(
@@ -231,16 +232,18 @@ def run_rung(
     outcome.valid = answers_of(predictor, job, valid)
     outcome.valid_loss = _last_loss(trained.curve)
     if not task.pilot:
-        _finish(job, task, out, predictor, outcome, recipe)
+        _finish(job, task, out, predictor, TorchModel(model), outcome, recipe)
     return outcome
 
 
-def _finish(job: Job, task: RungTask, out: Path, predictor: ModelPredictor, outcome: Outcome, recipe: Recipe) -> None:
+def _finish(
+    job: Job, task: RungTask, out: Path, predictor: ModelPredictor, model: TorchModel, outcome: Outcome, recipe: Recipe
+) -> None:
     """Ask the test rows, time one answer, and save the model directory."""
     outcome.test = answers_of(predictor, job, job.test)
     outcome.latency_ms = answer_time(job, predictor)
     path = out / "models" / task.key
-    predictor.save(path, {
+    predictor.save(path, model.model, {
         "job": {"name": job.name, "kind": job.kind, "metric": job.metric, "hashes": job.hashes()},
         "recipe": recipe.to_dict(), "seed": task.seed,
     })  # fmt: skip

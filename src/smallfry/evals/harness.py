@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from smallfry.engine.torch_engine import Sampling
+from smallfry.engine.decoding import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites.models import DTYPES, load_language_model
 from smallfry.evals.suites.scoring import Branch, Group, Writing, score_all

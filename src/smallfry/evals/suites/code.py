@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smallfry.engine.constraints import cut_at
-from smallfry.engine.torch_engine import Sampling
+from smallfry.engine.decoding import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import interval_of
 from smallfry.evals.suites import sandbox

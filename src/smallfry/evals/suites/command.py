@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from smallfry.engine.torch_engine import Sampling
+from smallfry.engine.decoding import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS
 from smallfry.evals.paired import paired_statistic

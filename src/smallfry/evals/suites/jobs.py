@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from smallfry.candidates import Prediction, Predictor
+from smallfry.engine.torch_engine import TorchModel
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS, Scores, corpus_statistic, score_likelihood, score_predictions
 from smallfry.evals.paired import Paired, mcnemar, paired_statistic
@@ -77,10 +78,10 @@ def controls(job: Job, like: ModelPredictor) -> list[JobResult]:
     A model of the same shape that was never trained, and where there are answers, the most frequent one and the outputs
     of training rows drawn at random.
     """
-    fresh = Transformer(like.model.shape)
+    fresh = Transformer(like.backend.shape)
     fresh.init_weights(torch.Generator().manual_seed(0))
-    fresh = fresh.to(like.model.embed.weight.dtype).eval()
-    found = [measure(job, ModelPredictor("untrained", fresh, like.form, like.max_new), "untrained")]
+    untrained = TorchModel(fresh.eval())
+    found = [measure(job, ModelPredictor("untrained", untrained, like.form, like.max_new), "untrained")]
     if job.metric != "bits_per_byte":
         from smallfry.baselines.simple import Majority
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from smallfry.architecture import runs_here
 from smallfry.checkpoint import load_weights
 from smallfry.engine.constraints import WatchConstraint, cut_at
-from smallfry.engine.torch_engine import pick
+from smallfry.engine.decoding import pick
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites.scoring import Group, LanguageModel, Scored, Writing
 from smallfry.evals.suites.texts import HfTexts, OwnTexts, Texts

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from smallfry.engine.torch_engine import Sampling
+from smallfry.engine.decoding import Sampling
 from smallfry.evals.suites.texts import Texts
 
 _FEWEST, _MOST = 16, 256  # groups that a thread takes at once

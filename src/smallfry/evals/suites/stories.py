@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from smallfry.engine.torch_engine import Sampling
+from smallfry.engine.decoding import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import interval_of
 from smallfry.evals.suites.measure import Measure, SuiteResult, TaskResult, majority, measure_task

@@ -7,16 +7,19 @@ With ten examples before a question and four short answers after it that saves t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from smallfry.checkpoint import to_hf_state
 from smallfry.engine.constraints import WatchConstraint, cut_at
-from smallfry.engine.native import NativeScorer, Rows, libfry
-from smallfry.engine.torch_engine import TorchEngine, batches_of
+from smallfry.engine.decoding import Engine, batches_of
+from smallfry.engine.native import NativeModel, Rows, kernel_sets
+from smallfry.engine.torch_engine import TorchModel
+from smallfry.engine.weights import Kind, Weights
 from smallfry.evals.suites.scoring import Branch, Group, Scored, Writing, in_threads
 from smallfry.evals.suites.texts import Texts
 from smallfry.machine import default_workers
@@ -57,26 +60,21 @@ class _Row:
         return row
 
 
-def native_scorer(model: Transformer) -> NativeScorer | None:
-    """Libfry for a bf16 model on a CPU, where it was built and knows the shape."""
+def native_scorer(model: Transformer) -> NativeModel | None:
+    """Libfry for a model on a CPU, where it was built and has kernels that are faster than PyTorch's."""
     weight = model.embed.weight
-    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu" or libfry() is None:
+    kind: dict[torch.dtype, Kind] = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+    if weight.device.type != "cpu" or weight.dtype not in kind or kernel_sets()[:1] in ([], ["plain"]):
         return None
-
-    def plain(parameters: Iterable[tuple[str, Tensor]]) -> dict[str, np.ndarray]:
-        names = ((name.replace("qkv.bias", "qkv_bias").removesuffix(".weight"), p) for name, p in parameters)
-        return {name: p.detach().float().contiguous().numpy() for name, p in names}
-
-    whole = plain((n, p) for n, p in model.named_parameters() if not n.startswith("blocks."))
-    blocks = [plain(block.named_parameters()) for block in model.blocks]
+    tensors = {name: tensor.float().numpy() for name, tensor in to_hf_state(model).items()}
     try:
-        return NativeScorer(model.shape, model.variant.norm_eps, model.variant.rope_theta, whole, blocks)
+        return NativeModel(Weights(model.shape, model.variant, tensors), kind[weight.dtype])
     except LookupError:
         return None
 
 
 class TransformerScorer:
-    """A `Transformer` as a `LanguageModel`: in bf16 on a CPU by libfry where that is built, else by PyTorch.
+    """A `Transformer` as a `LanguageModel`: on a CPU by libfry where that is built, else by PyTorch.
 
     Args:
         name: For tables.
@@ -94,7 +92,7 @@ class TransformerScorer:
         """Continuations of token ids; what a tool writes is forced on the model."""
         max_new = min(how.max_new, self.context // 2)
         kept = [list(ids[-(self.context - max_new) :]) for ids in prompts]
-        engine = TorchEngine(self.model, self.texts.end, 1.0 / self.workers)
+        engine = Engine(self.native or TorchModel(self.model), self.texts.end, 1.0 / self.workers)
 
         def answer(rows: range) -> list[str]:
             watched = how.tool is not None or how.stops

@@ -1,0 +1,308 @@
+"""Answering many prompts at once, under constraints, with the probability of every answer, on any backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smallfry.engine.constraints import Constraint
+from smallfry.sizes import Shape
+from smallfry.tokenizer import END
+
+Floats = NDArray[np.float32]
+
+_PROMPT_TOKENS = 8192  # padded tokens read at once
+_CACHED_TOKENS = 65_536  # places in the KV cache of one batch
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was written, END left out, and the log-probability of all its choices together."""
+
+    ids: list[int]
+    logprob: float
+
+
+class Session(Protocol):
+    """Sequences that a model reads, with what it needs to remember of them."""
+
+    def feed(self, tokens: Sequence[Sequence[int]]) -> Floats:
+        """Read each row's next tokens; logits after the last of each, ``(rows, V)``. An empty row is left alone."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Row i becomes what row ``rows[i]`` was; the others are forgotten."""
+
+
+class Backend(Protocol):
+    """A model that something computes: libfry, numpy or PyTorch."""
+
+    @property
+    def shape(self) -> Shape:
+        """The model's shape."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the weights as shipped."""
+
+    def session(self, rows: int, length: int) -> Session:
+        """Memory for ``rows`` sequences of up to ``length`` tokens."""
+
+    def answer_logits(self, texts: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Floats]:
+        """Logits after the tokens ``text[start:]`` of each text: one ``(len(text) - start, V)`` a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn where the likeliest is not simply taken.
+
+    Args:
+        temperature: What logits are divided by; above 0.
+        top_p: Only the likeliest tokens are drawn that have this much probability together (Holtzman et al. 2020).
+        seed: Of the draws.
+        rows: Number of each prompt; its draws depend on the seed and this number, not on what is answered beside it.
+        top_k: Only the k likeliest are drawn; 0 for all.
+        min_p: Only tokens with at least this share of the likeliest one's probability are drawn.
+        repetition: Divides positive and multiplies negative logits of tokens already written (Keskar et al. 2019).
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    rows: tuple[int, ...] = ()
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition: float = 1.0
+
+    def of(self, rows: Sequence[int]) -> Sampling:
+        """The same for some of the prompts."""
+        return replace(self, rows=tuple(self.rows[i] for i in rows) if self.rows else tuple(rows))
+
+    def draws(self, row: int) -> np.random.Generator:
+        """The generator of one prompt."""
+        return np.random.default_rng([self.seed, self.rows[row] if self.rows else row])
+
+
+def pick(logits: np.ndarray, sampling: Sampling, draws: np.random.Generator, written: Sequence[int] = ()) -> int:
+    """Draw a token from logits ``(V,)``, of which ``written`` were written before."""
+    scaled = logits.astype(np.float64)
+    if sampling.repetition != 1.0 and len(written):
+        past = np.unique(np.asarray(written))
+        scaled[past] *= np.where(scaled[past] > 0, 1.0 / sampling.repetition, sampling.repetition)
+    scaled /= sampling.temperature
+    p = np.exp(scaled - scaled.max())  # the likeliest has 1
+    if sampling.top_k or sampling.top_p < 1.0 or sampling.min_p > 0.0:
+        order = np.argsort(-p, kind="stable")[: sampling.top_k or None]
+        before = np.cumsum(p[order]) - p[order]
+        order = order[(before < sampling.top_p * p[order].sum()) & (p[order] >= sampling.min_p)]
+        thinned = np.zeros_like(p)
+        thinned[order] = p[order]
+        p = thinned
+    p /= p.sum()
+    return int(draws.choice(len(p), p=p))
+
+
+class Engine:
+    """Decoding of many prompts at once; rows may be of any length and finish at any time.
+
+    Args:
+        backend: The model.
+        end: The token that ends an answer.
+        share: Of the memory for keys and values, where several engines write at once.
+    """
+
+    def __init__(self, backend: Backend, end: int = END, share: float = 1.0) -> None:
+        self.backend, self.end, self._cached_tokens = backend, end, max(1, int(_CACHED_TOKENS * share))
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], constraints: Sequence[Constraint | None], max_new: int,
+        sampling: Sampling | None = None,
+    ) -> list[Answer]:  # fmt: skip
+        """Answer every prompt.
+
+        Args:
+            prompts: Ids of each prompt.
+            constraints: What each answer may hold, None for anything; they are advanced.
+            max_new: Most tokens an answer may have, forced ones not counted against it when a constraint forces them.
+            sampling: How free tokens are drawn; None takes the likeliest.
+
+        Returns:
+            Answers in the order of the prompts.
+        """
+        answers: list[Answer | None] = [None] * len(prompts)
+        lengths = [len(p) for p in prompts]
+        forced = [_forced_room(c) for c in constraints]
+        rooms = [n + f + max_new for n, f in zip(lengths, forced, strict=True)]
+        for group in batches_of(lengths, _PROMPT_TOKENS, rooms, self._cached_tokens):
+            rows = [_Row(list(prompts[i]), constraints[i], self.end) for i in group]
+            for row, i in zip(rows, group, strict=True):
+                row.draws = sampling.draws(i) if sampling else None
+            self._run(rows, max_new, sampling)
+            for i, row in zip(group, rows, strict=True):
+                answers[i] = Answer(row.written, row.logprob)
+        return [a for a in answers if a is not None]
+
+    def _run(self, rows: list[_Row], max_new: int, sampling: Sampling | None) -> None:
+        live = list(rows)
+        room = max(len(r.pending) for r in live) + max_new + max(_forced_room(r.constraint) for r in live)
+        session = self.backend.session(len(live), room)
+        for _ in range(max_new):
+            logits = session.feed([row.pending for row in live])  # (B, V)
+            for row in live:
+                row.position += len(row.pending)
+            for row, choice in zip(live, self._choose(live, logits, sampling), strict=True):
+                row.take(*choice)
+            for row in live:
+                if row.position + len(row.pending) >= room:
+                    row.done, row.pending = True, []
+            keep = [i for i, row in enumerate(live) if not row.done]
+            if not keep:
+                return
+            if len(keep) <= 0.75 * len(live):  # fewer rows are worth the move only then
+                session.keep(keep)
+                live = [live[i] for i in keep]
+
+    def _choose(self, rows: Sequence[_Row], logits: Floats, sampling: Sampling | None) -> list[tuple[int, float]]:
+        best: list[tuple[int, float]] = []
+        likeliest = logits.argmax(axis=1).tolist()
+        for i, row in enumerate(rows):
+            allowed = None if row.done or row.constraint is None else row.constraint.allowed()
+            if row.done:
+                best.append((self.end, 0.0))
+            elif allowed is not None:
+                scores = logits[i, allowed]
+                at = int(scores.argmax())
+                best.append((int(allowed[at]), -_log_sum(scores, float(scores[at]))))
+            else:
+                token = int(likeliest[i])
+                if sampling is not None and row.draws is not None:
+                    token = pick(logits[i], sampling, row.draws, row.written)
+                best.append((token, -_log_sum(logits[i], float(logits[i, token]))))
+        return best
+
+    def next_logprobs(self, prompts: Sequence[Sequence[int]], ids: Sequence[int]) -> np.ndarray:
+        """Log-probabilities of ``ids`` as the next token, normalised among themselves.
+
+        Args:
+            prompts: Ids of each prompt.
+            ids: The N tokens to choose between.
+
+        Returns:
+            ``(len(prompts), N)`` float32.
+        """
+        table = np.zeros((len(prompts), len(ids)), dtype=np.float32)
+        for group in batches_of([len(p) for p in prompts], _PROMPT_TOKENS):
+            session = self.backend.session(len(group), max(len(prompts[i]) for i in group))
+            logits = session.feed([prompts[i] for i in group])[:, list(ids)]
+            table[group] = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        return table
+
+    def score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[int]],
+        constraints: Sequence[Constraint | None],
+    ) -> list[float]:
+        """Log-probability of given answers, each token normalised over what its constraint allows at that place.
+
+        Args:
+            prompts: Ids of each prompt.
+            answers: Ids of each answer, END included.
+            constraints: Fresh constraints, or None; an answer they forbid scores -inf.
+        """
+        texts = [[*prompt, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
+        found = self.backend.answer_logits(texts, [len(prompt) - 1 for prompt in prompts])
+        return [_path_logprob(*each) for each in zip(found, answers, constraints, strict=True)]
+
+
+def _log_sum(scores: np.ndarray, above: float) -> float:
+    """Log of the sum of e^(score - above)."""
+    return float(np.log(np.exp(scores.astype(np.float64) - above).sum()))
+
+
+def _path_logprob(logits: np.ndarray, answer: Sequence[int], constraint: Constraint | None) -> float:
+    total = 0.0
+    for row, token in zip(logits, answer, strict=True):
+        allowed = constraint.allowed() if constraint is not None else None
+        if allowed is None:
+            top = row.max()
+            total += float(row[token] - top - np.log(np.exp(row - top).sum()))
+        else:
+            if token not in allowed:
+                return -math.inf
+            scores = row[allowed]
+            top = scores.max()
+            total += float(row[token] - top - np.log(np.exp(scores - top).sum()))
+        if constraint is not None:
+            constraint.advance(token)
+    return total
+
+
+def _forced_room(constraint: Constraint | None) -> int:
+    """Places to keep for the words of an inline answer, which are written besides the choices."""
+    return len(getattr(constraint, "schedule", ()))
+
+
+class _Row:
+    """One answer being written."""
+
+    __slots__ = ("constraint", "done", "draws", "end", "logprob", "pending", "position", "written")
+
+    def __init__(self, prompt: list[int], constraint: Constraint | None, end: int) -> None:
+        self.end = end
+        self.draws: np.random.Generator | None = None
+        self.pending = prompt  # tokens not read by the model yet
+        self.constraint = constraint
+        self.position = 0
+        self.written: list[int] = []
+        self.logprob = 0.0
+        self.done = False
+
+    def take(self, token: int, logprob: float) -> None:
+        """Note a choice, and every token that it forces."""
+        if self.done:
+            return
+        self.pending = []
+        self.logprob += logprob
+        while True:
+            if token == self.end:
+                self.done = True
+                return
+            self.written.append(token)
+            self.pending.append(token)
+            if self.constraint is None:
+                return
+            self.constraint.advance(token)
+            allowed = self.constraint.allowed()
+            if allowed is None or len(allowed) != 1:
+                return
+            token = int(allowed[0])
+
+
+def batches_of(
+    lengths: Sequence[int], batch_tokens: int, rooms: Sequence[int] = (), batch_room: int = 0
+) -> Iterator[list[int]]:
+    """Rows in length order into batches for asking.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_tokens: Padded tokens a batch holds at most.
+        rooms: Places each row may come to need; empty for no second limit.
+        batch_room: Places a batch holds at most, as if every row needed as many as the one that needs most.
+    """
+    group: list[int] = []
+    widest = 0
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        rows = len(group) + 1
+        wider = max(widest, rooms[i]) if rooms else 0
+        if group and (lengths[i] * rows > batch_tokens or wider * rows > batch_room > 0):
+            yield group
+            group, wider = [], rooms[i] if rooms else 0
+        group.append(i)
+        widest = wider
+    if group:
+        yield group

@@ -1,0 +1,22 @@
+/* AVX-512 with products of bytes (VNNI). */
+#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+#endif
+#define FRY_SET avx512vnni
+#define FRY_AVX512
+#define FRY_HAS_VNNI
+#include "simd.h"
+static int supported(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#include "set.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif
+typedef int not_empty;
