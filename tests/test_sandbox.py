@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from smallfry.engine.torch_engine import Sampling
+from smallfry.engine.decoding import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.code import measure_humaneval, measure_pass_at_k, pass_at_k, program

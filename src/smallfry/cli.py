@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -10,30 +9,30 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from smallfry import cli_models
+from smallfry.cli_common import (
+    InputColumn,
+    JobArg,
+    Json,
+    KindOption,
+    MetricOption,
+    OutputColumn,
+    References,
+    Seed,
+    Where,
+    console,
+    errors,
+    load_job,
+    print_json,
+)  # fmt: skip
 from smallfry.errors import SmallfryError
-from smallfry.job import Job, Kind, Metric
 
 app = typer.Typer(
     help="What is the smallest language model that is workable for this job? Answered by measurement.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
 )  # fmt: skip
-console = Console()
-errors = Console(stderr=True)
-
-JobArg = Annotated[
-    str, typer.Argument(help="A file (.jsonl, .jsonl.gz, .csv, .tsv, .parquet), hf:owner/name, or a built-in name")
-]
-InputColumn = Annotated[str, typer.Option(help="Column of what the model is given")]
-OutputColumn = Annotated[str, typer.Option(help="Column of what it must answer")]
-References = Annotated[str | None, typer.Option(help="Column of further accepted answers")]
-KindOption = Annotated[str | None, typer.Option(help="classify, transform or generate; inferred by default")]
-MetricOption = Annotated[str | None, typer.Option(help="accuracy, exact_match, bleu or bits_per_byte")]
-Where = Annotated[list[str] | None, typer.Option(help="Keep rows whose column has this value: COLUMN=VALUE")]
-Seed = Annotated[int, typer.Option(help="First seed, also of a split that the data lacks and of built-in jobs")]
-Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object")]
 
 
 def main() -> None:
@@ -58,28 +57,6 @@ def main() -> None:
         raise
 
 
-def _load(
-    source: str, input_column: str, output_column: str, references: str | None, kind: str | None, metric: str | None,
-    where: list[str] | None, seed: int = 0,
-) -> Job:  # fmt: skip
-    conditions: dict[str, str] = {}
-    for condition in where or []:
-        column, equals, value = condition.partition("=")
-        if not equals:
-            raise SmallfryError(f"--where {condition}: expected COLUMN=VALUE, for example --where lang=en")
-        conditions[column] = value
-    for given, known, name in (
-        (kind, ("classify", "transform", "generate"), "--kind"),
-        (metric, ("accuracy", "exact_match", "bleu", "bits_per_byte"), "--metric"),
-    ):
-        if given is not None and given not in known:
-            raise SmallfryError(f"{name} {given}: expected one of {', '.join(known)}")
-    return Job.load(
-        source, input_column=input_column, output_column=output_column, references_column=references,
-        kind=cast("Kind | None", kind), metric=cast("Metric | None", metric), where=conditions or None, seed=seed,
-    )  # fmt: skip
-
-
 def parse_duration(text: str) -> float:
     """Seconds of ``90``, ``90s``, ``10m`` or ``1.5h``.
 
@@ -90,14 +67,6 @@ def parse_duration(text: str) -> float:
     if match is None or float(match[1]) <= 0:
         raise SmallfryError(f"--budget {text}: expected a time such as 90s, 10m or 1h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def _print_json(data: Any) -> None:
-    line = json.dumps(data, ensure_ascii=False)
-    for char in "\x85\u2028\u2029":  # some programs end a line at them; JSON lets them be written as escapes
-        line = line.replace(char, f"\\u{ord(char):04x}")
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 @app.command()
@@ -119,7 +88,7 @@ def ladder(
         speed = DEFAULT_FLOPS_PER_SECOND
     console.print(render_ladder(vocab, tokens, speed))
     if as_json:
-        _print_json({
+        print_json({
             "vocab": vocab, "rungs": [asdict(r) for r in rungs(vocab)],
             "references": [{"name": r.name, "params": r.params} for r in REFERENCES],
         })  # fmt: skip
@@ -135,7 +104,7 @@ def jobs(as_json: Json = False) -> None:
         table.add_row(name, spec.kind, spec.description)
     console.print(table)
     if as_json:
-        _print_json({"jobs": [{"name": n, "kind": s.kind, "description": s.description} for n, s in BUILTIN.items()]})
+        print_json({"jobs": [{"name": n, "kind": s.kind, "description": s.description} for n, s in BUILTIN.items()]})
 
 
 @app.command()
@@ -147,10 +116,10 @@ def check(
     """What the data looks like: sizes, duplicates, leakage, labels, lengths, new words."""
     from smallfry.check import card, render
 
-    found = card(_load(job, input_column, output_column, references_column, kind, metric, where, seed))
+    found = card(load_job(job, input_column, output_column, references_column, kind, metric, where, seed))
     console.print(render(found))
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
 
 
 @app.command()
@@ -182,7 +151,7 @@ def assess(
 
     if form is not None and form not in ("text", "units", "inline"):
         raise SmallfryError(f"--form {form}: expected text, units or inline")
-    loaded = _load(job, input_column, output_column, references_column, kind, metric, where, seed)
+    loaded = load_job(job, input_column, output_column, references_column, kind, metric, where, seed)
     for note in loaded.notes:
         console.print(note, style="dim", markup=False, highlight=False)
     settings = AssessSettings(
@@ -200,36 +169,7 @@ def assess(
     for _, command in use_commands(record)[:1]:
         console.print(f"try it  {command}", highlight=False, markup=False, soft_wrap=True)
     if as_json:
-        _print_json(summary(record))
-
-
-@app.command()
-def run(
-    model: Annotated[Path, typer.Argument(help="A model directory, or the directory of an assessment")],
-    text: Annotated[list[str] | None, typer.Argument(help="Inputs")] = None,
-    input_file: Annotated[Path | None, typer.Option("--input", help="A .jsonl file with an input column")] = None,
-    input_column: InputColumn = "input",
-    as_json: Json = False,
-) -> None:
-    """Answer inputs with a trained model, with its confidence."""
-    from smallfry.predictor import ModelPredictor
-
-    inputs = list(text or [])
-    if input_file is not None:
-        inputs += _read_inputs(input_file, input_column)
-    if not inputs:
-        raise SmallfryError('nothing to answer; give a text: smallfry run DIR "text", or --input FILE.jsonl')
-    path = model / "best" if (model / "best" / "smallfry.json").exists() else model
-    predictor = ModelPredictor.load(path)
-    answers = predictor.predict(inputs)
-    for answer in answers:
-        console.print(f"{answer.output}  ", end="", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"({answer.confidence:.2f})", style="dim", highlight=False)
-    if as_json:
-        rows = [
-            {"input": i, "output": a.output, "confidence": a.confidence} for i, a in zip(inputs, answers, strict=True)
-        ]
-        _print_json({"model": predictor.name, "answers": rows})
+        print_json(summary(record))
 
 
 @app.command(name="eval")
@@ -282,10 +222,10 @@ def evaluate(
                 f"--suite {suite}: no such suite, file or built-in job; suites: {', '.join(SUITES)}; "
                 f"built-in jobs: {', '.join(BUILTIN)}"
             )
-        job = _load(suite, input_column, output_column, references_column, kind, metric, where, seed)
+        job = load_job(suite, input_column, output_column, references_column, kind, metric, where, seed)
         found = run_job(job, models, limit, controls, console)
     if as_json:
-        _print_json(found)
+        print_json(found)
 
 
 def _ints(text: str, option: str) -> tuple[int, ...]:
@@ -298,22 +238,11 @@ def _ints(text: str, option: str) -> tuple[int, ...]:
     return found
 
 
-def _read_inputs(path: Path, column: str) -> list[str]:
-    inputs = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line separators inside strings
-    except (OSError, UnicodeDecodeError) as error:
-        raise SmallfryError(
-            f"{path}: cannot read ({error}); expected UTF-8 JSON lines with a column {column!r}"
-        ) from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            inputs.append(str(json.loads(line)[column]))
-        except (ValueError, KeyError, TypeError):
-            raise SmallfryError(f"{path} line {number}: expected a JSON object with a column {column!r}") from None
-    return inputs
+app.command()(cli_models.run)
+app.command()(cli_models.chat)
+app.command()(cli_models.export)
+app.command(name="import")(cli_models.import_)
+app.command()(cli_models.quantize)
 
 
 if __name__ == "__main__":

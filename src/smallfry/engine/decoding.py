@@ -37,6 +37,9 @@ class Session(Protocol):
     def keep(self, rows: Sequence[int]) -> None:
         """Row i becomes what row ``rows[i]`` was; the others are forgotten."""
 
+    def rewind(self, row: int, length: int) -> None:
+        """Forget everything behind a row's first ``length`` tokens."""
+
 
 class Backend(Protocol):
     """A model that something computes: libfry, numpy or PyTorch."""

@@ -296,22 +296,19 @@ class NativeSession:
         counts = np.empty(n, dtype=np.int32)
         sampling = draw._struct() if draw else None
         random = np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(draw.seed if draw else 0)
-        call = (
-            _TOKEN(lambda _, row, token, logprob: int(bool(tell and tell(row, token, logprob)))) if tell else _TOKEN()
-        )
+        raised: list[BaseException] = []
+        call = _TOKEN() if tell is None else _TOKEN(_ending(tell, raised))
         _check(self._lib.fry_generate(
             self._handle, n, _pointer(rows), _pointer(logits), ctypes.byref(sampling) if sampling else None,
             _pointer(random) if sampling else None, end, max_new, _pointer(ids), _pointer(counts), None, call, None,
         ))  # fmt: skip
+        if raised:
+            raise raised[0]
         return [ids[i, : counts[i]].tolist() for i in range(n)]
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._lib.fry_state_free(self._handle)
-
-
-def _ending(tell: Callable[[int, int, float], bool]) -> Callable[[int | None, int, int, float], int]:
-    return lambda _, row, token, logprob: int(tell(row, token, logprob))
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +363,21 @@ def sample(
         ctypes.byref(random), ctypes.byref(logprob),
     )  # fmt: skip
     return int(token), float(logprob.value), int(random.value)
+
+
+def _ending(
+    tell: Callable[[int, int, float], bool], raised: list[BaseException]
+) -> Callable[[int | None, int, int, float], int]:
+    """For C: an exception ends the row and is kept, because it cannot pass through C."""
+
+    def call(_: int | None, row: int, token: int, logprob: float) -> int:
+        try:
+            return int(bool(raised) or tell(row, token, logprob))
+        except BaseException as error:  # also Ctrl-C
+            raised.append(error)
+            return 1
+
+    return call
 
 
 def _pointer(array: NDArray[Any] | None) -> int | None:

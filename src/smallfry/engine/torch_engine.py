@@ -93,3 +93,7 @@ class TorchSession:
         """Row i becomes what row ``rows[i]`` was."""
         self._cache.keep(torch.tensor(list(rows), device=self._device))
         self._used = [self._used[i] for i in rows]
+
+    def rewind(self, row: int, length: int) -> None:
+        """Forget everything behind a row's first ``length`` tokens."""
+        self._used[row] = min(self._used[row], length)

@@ -90,6 +90,7 @@ struct fry_state {
     const fry_model *model;
     int32_t rows, length; /* as asked for */
     int64_t padded;       /* length, a multiple of 64 */
+    int64_t turned;       /* positions whose rotary tables are filled */
     int32_t *used;        /* (rows) tokens read */
     int32_t *live;        /* (rows) entries still being written; also marks rows while arguments are checked */
     int32_t *order;       /* (vocab) */

@@ -16,6 +16,9 @@ INLINE float lanes_sum(vf sums[EACH]) {
     return vf_sum(sums[0]);
 }
 
+/* A whole number between -2^22 and 2^22 as 32 bits; of any other float some bits, which a cast would not promise. */
+INLINE uint32_t whole_bits(float x) { return bits_of(x + 12582912.0f) - 0x4b400000u; }
+
 /* ---- left operands ------------------------------------------------------------------------------------------------ */
 
 /* Row `row` of a left operand from n floats, which are followed by zeros up to a whole group. */
@@ -42,7 +45,7 @@ static void put_row(const operand *left, int64_t row, fry_kind kind, const float
                 sum = vf_add(sum, vi_float(whole));
             }
             left->scales[row * (left->ld / GROUP) + g] = top / 127.0f;
-            left->offsets[row * (left->ld / GROUP) + g] = FLIPPED ? -128 * (int32_t)vf_sum(sum) : 0;
+            left->offsets[row * (left->ld / GROUP) + g] = FLIPPED ? (int32_t)(0u - 128u * whole_bits(vf_sum(sum))) : 0;
         }
     }
 }

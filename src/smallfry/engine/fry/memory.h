@@ -7,22 +7,46 @@
 
 #include "internal.h"
 
+/* Under AddressSanitizer what is cut lies apart, and what lies between may not be touched. */
+#if defined(__SANITIZE_ADDRESS__)
+#define APART ALIGNMENT
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define APART ALIGNMENT
+#endif
+#endif
+#ifdef APART
+#include <sanitizer/asan_interface.h>
+#else
+#define APART 0
+#endif
+
 typedef struct {
-    char *base; /* NULL while counting */
-    size_t used;
+    char *base;    /* NULL while counting */
+    uint64_t used; /* more than 32 bits on every machine: what none could hold must not look small */
 } arena;
 
 static inline void *take(arena *a, int64_t count, size_t size) {
-    void *at = a->base ? a->base + a->used : 0;
-    a->used += (size_t)round_up(count * (int64_t)size, ALIGNMENT);
+    char *at = a->base ? a->base + a->used : 0;
+    const uint64_t bytes = (uint64_t)count * size;
+    const uint64_t whole = (uint64_t)round_up((int64_t)bytes, ALIGNMENT) + APART;
+    a->used += whole;
+#if APART
+    if (at) {
+        __asan_unpoison_memory_region(at, bytes);
+        __asan_poison_memory_region(at + bytes, whole - bytes);
+    }
+#endif
     return at;
 }
 
-static inline void *aligned_zeros(size_t size) {
-    const size_t whole = (size_t)round_up((int64_t)size + ALIGNMENT, ALIGNMENT);
-    void *memory = aligned_alloc(ALIGNMENT, whole);
-    if (memory) memset(memory, 0, whole);
-    return memory;
+static inline char *aligned(void *memory) {
+    return (char *)memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT) % ALIGNMENT;
+}
+
+/* Zeros, of which `aligned` gives the begin; pages that nobody touches are not made. */
+static inline void *zeros(uint64_t size) {
+    return size > SIZE_MAX / 2 - ALIGNMENT ? 0 : calloc(1, (size_t)size + ALIGNMENT);
 }
 
 /* A left operand of n rows of `ld` numbers, a multiple of 32. */
@@ -51,7 +75,7 @@ static inline void lay_workspace(arena *a, workspace *w, const fry_model *m, int
     w->sines = take(a, positions * half, sizeof(float));
 }
 
-void fry_fill_rotary(const fry_config *c, workspace *w, int64_t positions);
+void fry_fill_rotary(const fry_config *c, workspace *w, int64_t first, int64_t last); /* positions first to last - 1 */
 
 buffer *spares_new(void);
 void spares_free(buffer *spares);

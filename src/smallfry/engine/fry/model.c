@@ -208,12 +208,13 @@ int fry_open(const void *bytes, size_t size, const char *kernels, fry_model **mo
         fry_close(m);
         return FRY_BAD_FILE;
     }
-    m->memory = real.base = aligned_zeros(counted.used);
+    m->memory = zeros(counted.used);
     m->spares = spares_new();
     if (!m->memory || !m->spares) {
         fry_close(m);
         return FRY_OUT_OF_MEMORY;
     }
+    real.base = aligned(m->memory);
     fill(&real, &r, m);
     *model = m;
     return FRY_OK;

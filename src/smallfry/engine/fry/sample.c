@@ -62,7 +62,7 @@ static int32_t draw_of(const float *logits, const fry_sampling *s, int32_t *heap
     int32_t count = 0;
     while (count < most) { /* the likeliest gather at the end of the array, the first of them last */
         const double p = exp_of((logits[heap[0]] - top) / temperature);
-        if (p < s->min_p || (share < 1.0 && kept >= share * total)) break;
+        if (count && (p < s->min_p || (share < 1.0 && kept >= share * total))) break; /* the likeliest stays */
         pop(logits, heap, n - count);
         kept += p, count++;
     }
@@ -86,15 +86,16 @@ int32_t fry_sample(float *logits, int32_t vocab, const fry_sampling *s, const ui
     if (!n) return -1;
     double sum = 0.0; /* of the model's own probabilities, before anything changes them */
     for (int32_t i = 0; i < n && logprob; i++) sum += exp_of((double)logits[order[i]] - top);
-    const float by = recent && s->repetition > 0.0f ? s->repetition : 1.0f;
-    if (by != 1.0f) penalise(logits, by, recent, num_recent, vocab);
+    const float by = s->repetition > 0.0f ? s->repetition : 1.0f;
+    const int32_t past = recent && by != 1.0f ? num_recent : 0;
+    penalise(logits, by, recent, past, vocab);
     int32_t token = order[0];
     if (s->temperature > 0.0f) token = draw_of(logits, s, order, n, random);
     else
         for (int32_t i = 1; i < n; i++) token = before(logits, order[i], token) ? order[i] : token;
     if (logprob) {
         double own = logits[token];
-        for (int32_t i = 0; i < num_recent && by != 1.0f; i++)
+        for (int32_t i = 0; i < past; i++)
             if (recent[i] == token) {
                 own = own > 0.0 ? own * by : own / by;
                 break;

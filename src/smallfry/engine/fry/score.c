@@ -18,20 +18,23 @@ void spares_free(buffer *spares) {
 }
 
 typedef struct {
-    int64_t size;
-    char padding[ALIGNMENT - sizeof(int64_t)];
+    uint64_t size;
+    char padding[ALIGNMENT - sizeof(uint64_t)];
     char data[];
 } loan;
 
 /* Memory of at least `size` bytes: one that an earlier call left, or a new one. */
-static loan *borrow(fry_model *m, int64_t size) {
+static loan *borrow(fry_model *m, uint64_t size) {
     for (int i = 0; i < SPARES; i++) {
         loan *found = atomic_exchange(&m->spares->memory[i], 0);
         if (found && found->size >= size) return found;
         free(found);
     }
-    loan *made = aligned_zeros((size_t)size + sizeof(loan));
-    if (made) made->size = size;
+    const uint64_t whole = (size + 2 * ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    loan *made = whole > SIZE_MAX / 2 ? 0 : aligned_alloc(ALIGNMENT, (size_t)whole);
+    if (!made) return 0;
+    memset(made, 0, (size_t)whole);
+    made->size = size;
     return made;
 }
 
@@ -105,7 +108,8 @@ static void lay_out(arena *a, const fry_model *m, workspace *w, struct fry_scori
         memset(s->x + t * ldx + c->hidden_size, 0, (size_t)(ldx - c->hidden_size) * sizeof(float));
         memset(s->mixed + t * ldm + out, 0, (size_t)(ldm - out) * sizeof(float));
     }
-    memset(w->cosines, 0, (size_t)((char *)(w->sines + positions * round_up(d / 2, PANEL)) - (char *)w->cosines));
+    const size_t table = (size_t)(positions * round_up(d / 2, PANEL)) * sizeof(float);
+    memset(w->cosines, 0, table), memset(w->sines, 0, table);
 }
 
 int fry_score(fry_model *m, const fry_batch *in, float *logprobs, uint8_t *greedy) {
@@ -115,12 +119,12 @@ int fry_score(fry_model *m, const fry_batch *in, float *logprobs, uint8_t *greed
     struct fry_scoring s;
     arena counted = {0, 0};
     lay_out(&counted, m, &w, &s, in, longest, positions);
-    loan *memory = borrow(m, (int64_t)counted.used);
+    loan *memory = borrow(m, counted.used);
     if (!memory) return FRY_OUT_OF_MEMORY;
     arena real = {memory->data, 0};
     lay_out(&real, m, &w, &s, in, longest, positions);
     find_places(in, &s);
-    fry_fill_rotary(&m->config, &w, positions);
+    fry_fill_rotary(&m->config, &w, 0, positions);
     m->ops->score(m, &w, &s, in, logprobs, greedy);
     give_back(m, memory);
     return FRY_OK;

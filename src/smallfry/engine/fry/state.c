@@ -2,12 +2,12 @@
 #include "memory.h"
 #include "scalar.h"
 
-void fry_fill_rotary(const fry_config *c, workspace *w, int64_t positions) {
+void fry_fill_rotary(const fry_config *c, workspace *w, int64_t first, int64_t last) {
     const int64_t half = c->head_dim / 2, padded = round_up(half, PANEL);
     for (int64_t i = 0; i < half; i++) {
         const double exponent = -2.0 * (double)i / (double)c->head_dim;
         const float turn = (float)exp_of(exponent * log_of((double)c->rope_theta));
-        for (int64_t t = 0; t < positions; t++) /* the product is rounded to fp32, as elsewhere in the world */
+        for (int64_t t = first; t < last; t++) /* the product is rounded to fp32, as elsewhere in the world */
             cos_sin_of((double)((float)t * turn), w->cosines + t * padded + i, w->sines + t * padded + i);
     }
 }
@@ -38,14 +38,14 @@ int fry_state_new(const fry_model *m, int32_t rows, int32_t length, fry_state **
     s->logit_rows = rows < BLOCK ? rows : BLOCK;
     arena counted = {0, 0}, real = {0, 0};
     lay_out(&counted, s);
-    s->memory = real.base = aligned_zeros(counted.used);
+    s->memory = zeros(counted.used);
     if (!s->memory) {
         free(s);
         return FRY_OUT_OF_MEMORY;
     }
+    real.base = aligned(s->memory);
     lay_out(&real, s);
-    s->bytes = counted.used;
-    fry_fill_rotary(c, &s->w, length);
+    s->bytes = (size_t)counted.used;
     *state = s;
     return FRY_OK;
 }
@@ -105,6 +105,12 @@ typedef struct {
 
 static void flush(fry_state *s, tokens *t, float *logits, int64_t ldl) {
     if (!t->n) return;
+    for (int64_t i = 0; i < t->n; i++) /* rotary tables as far as they are needed: a state is made at once */
+        if (t->positions[i] >= s->turned) {
+            const int64_t first = s->turned, last = round_up(t->positions[i] + 1, BLOCK);
+            s->turned = last < s->length ? last : s->length;
+            fry_fill_rotary(&s->model->config, &s->w, first, s->turned);
+        }
     const int64_t padded = round_up(s->model->config.vocab_size, WIDE * PANEL);
     s->model->ops->forward(s, t->n, t->ids, t->rows, t->positions, t->asked, t->which, s->logits);
     for (int64_t i = 0; i < t->asked && logits; i++)

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from smallfry.candidates import Prediction, Predictor
-from smallfry.engine.torch_engine import TorchModel
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS, Scores, corpus_statistic, score_likelihood, score_predictions
 from smallfry.evals.paired import Paired, mcnemar, paired_statistic
 from smallfry.files import read_json
 from smallfry.job import Job
-from smallfry.model import Transformer
 from smallfry.predictor import ModelPredictor
 
 
@@ -78,6 +75,11 @@ def controls(job: Job, like: ModelPredictor) -> list[JobResult]:
     A model of the same shape that was never trained, and where there are answers, the most frequent one and the outputs
     of training rows drawn at random.
     """
+    import torch
+
+    from smallfry.engine.torch_engine import TorchModel
+    from smallfry.model import Transformer
+
     fresh = Transformer(like.backend.shape)
     fresh.init_weights(torch.Generator().manual_seed(0))
     untrained = TorchModel(fresh.eval())
