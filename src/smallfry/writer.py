@@ -163,11 +163,13 @@ class Writer:
             if stop >= 0:
                 yield Piece(text[told:stop], token, logprob)
                 return
-            whole = len(text) if not text.endswith("\ufffd") else told
+            whole = told if text.endswith("\ufffd") else max(told, len(text) - _begun(text, stops))
             yield Piece(text[told:whole], token, logprob)
             told = max(told, whole)
             if len(written) < max_new:
                 logits = self._feed([*prompt, *written], 0)
+            elif told < len(text):
+                yield Piece(text[told:], token, logprob)
 
     def write(
         self, prompt: Sequence[int], max_new: int = 256, sampling: Sampling | None = None, stops: Sequence[str] = ()
@@ -191,3 +193,8 @@ class Writer:
         logits = self._session.feed([ids[same:]])[0]
         self._read = list(ids)
         return np.asarray(logits)
+
+
+def _begun(text: str, stops: Sequence[str]) -> int:
+    """Characters at the end of a text that may be the beginning of a stop."""
+    return max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)

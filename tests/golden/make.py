@@ -1,6 +1,6 @@
 """Make the golden model: a trained model under 1 MB whose greedy continuations every engine must give token for token.
 
-    python tests/golden/make.py                 train (about 12 minutes of one core), then write the continuations
+    python tests/golden/make.py                 train (about 15 minutes of one core), then write the continuations
     python tests/golden/make.py --keep-model    only the continuations, from the model that is there
 
 It learns stories that the built-in job `stories` makes, so nothing of anybody else is in it. Documents are laid end to
@@ -37,8 +37,7 @@ from smallfry.train import Progress, Recipe, mean_loss, train
 
 HERE = Path(__file__).parent
 SIZE, VOCAB, SEED = "0.25m", 512, 1
-SEQ_LEN, ROWS = 384, 8
-RATE = 0.5  # of the usual learning rates: 0.465 against 0.472 nats a token after 1,500 steps
+SEQ_LEN, ROWS = 512, 8
 NEW_TOKENS, KEPT, NEAR_TIE = 200, 6, 1e-3
 LONG_PROMPT = (
     "Kira was a clever girl who lived near the sea. One morning, she went to the market with her uncle. Under the "
@@ -129,8 +128,8 @@ def make_model(out: Path, state: Path, stories: int, epochs: float) -> None:
 def recipe_for(epochs: float, params: int) -> Recipe:
     scale = (params / 1e6) ** -0.25
     return replace(
-        GENERATE, epochs=epochs, batch_tokens=ROWS * SEQ_LEN, lr=RATE * GENERATE.lr * scale,
-        muon_lr=RATE * GENERATE.muon_lr * scale**0.5, noise=Noise(), seed=SEED,
+        GENERATE, epochs=epochs, batch_tokens=ROWS * SEQ_LEN, lr=GENERATE.lr * scale,
+        muon_lr=GENERATE.muon_lr * scale**0.5, noise=Noise(), seed=SEED,
     )  # fmt: skip
 
 

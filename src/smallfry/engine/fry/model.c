@@ -158,7 +158,10 @@ static int packed(arena *a, reader *r, matrix *m, int64_t n, int64_t k, int flip
         from.values = next(r, (uint64_t)n * (uint64_t)k * (r->kind == FRY_FP32 ? 4 : 2));
         if (!from.values) return 0;
     } else {
-        from.values = next(r, (uint64_t)n * (uint64_t)padded / (r->kind == FRY_INT4 ? 2 : 1));
+        const uint64_t bytes = (uint64_t)n * (uint64_t)padded / (r->kind == FRY_INT4 ? 2 : 1);
+        from.values = next(r, bytes);
+        /* -128 has no counterpart above: products with it are not the same on every machine, so no file has it. */
+        if (from.values && !a->base && r->kind == FRY_INT8 && memchr(from.values, 0x80, (size_t)bytes)) return 0;
         from.scales = from.values ? next(r, (uint64_t)n * (uint64_t)(padded / GROUP) * 2) : 0;
         if (!from.scales) return 0;
     }

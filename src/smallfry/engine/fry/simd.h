@@ -127,6 +127,7 @@ INLINE vdot dot4(vdot acc, const int8_t *w, int32_t a) {
 }
 #endif
 INLINE vi dot_sum(vdot acc) { return acc; }
+INLINE float root_of(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 
 #elif defined(FRY_AVX2)
 
@@ -204,6 +205,7 @@ INLINE vdot dot4(vdot acc, const int8_t *w, int32_t a) { /* |a| w with the sign 
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 INLINE vi dot_sum(vdot acc) { return acc; }
+INLINE float root_of(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 
 #elif defined(FRY_NEON)
 
@@ -280,6 +282,7 @@ INLINE vdot dot4(vdot acc, const int8_t *w, int32_t a) {
 }
 INLINE vi dot_sum(vdot acc) { return vpaddq_s32(acc.low, acc.high); }
 #endif
+INLINE float root_of(float x) { return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0); }
 
 #elif defined(FRY_WASM)
 
@@ -353,6 +356,7 @@ INLINE vi dot_sum(vdot acc) {
     return wasm_i32x4_add(wasm_i32x4_shuffle(acc.low, acc.high, 0, 2, 4, 6),
                           wasm_i32x4_shuffle(acc.low, acc.high, 1, 3, 5, 7));
 }
+INLINE float root_of(float x) { return wasm_f32x4_extract_lane(wasm_f32x4_sqrt(wasm_f32x4_splat(x)), 0); }
 
 #else
 
@@ -409,6 +413,18 @@ INLINE vdot dot4(vdot acc, const int8_t *w, int32_t a) {
     return acc + w[0] * left[0] + w[1] * left[1] + w[2] * left[2] + w[3] * left[3];
 }
 INLINE vi dot_sum(vdot acc) { return acc; }
+/* The square root of x >= 0, rounded as everywhere, without the library that a compiler may call: a guess from half of
+ * the exponent, then Newton's steps in double. */
+INLINE float root_of(float x) {
+    if (!(x <= 3.40282347e38f)) return x;
+    double root = x;
+    uint64_t bits;
+    memcpy(&bits, &root, 8);
+    bits = (bits >> 1) + ((uint64_t)1023 << 51);
+    memcpy(&root, &bits, 8);
+    for (int i = 0; i < 4; i++) root = 0.5 * (root + (double)x / root);
+    return (float)root;
+}
 
 #endif
 
@@ -431,7 +447,5 @@ INLINE vf vf_exp(vf x) {
     p = vf_add(vf_mla(p, vf_mul(r, r), r), vf_set(1.0f));
     return vf_above(x, -87.0f, vf_mul(p, vi_pow2(n)));
 }
-
-INLINE float root_of(float x) { return __builtin_sqrtf(x); }
 
 #endif

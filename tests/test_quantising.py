@@ -1,0 +1,83 @@
+"""Quantised copies of a model, the writer behind run and chat, and their commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smallfry.cli import main
+from smallfry.engine.weights import quantise, read_weights
+from smallfry.errors import SmallfryError
+from smallfry.quantising import calibrated, quantise_model
+from smallfry.writer import Writer
+
+MODEL = Path(__file__).parent / "golden" / "model"
+
+
+def test_calibration_lowers_the_error_of_the_outputs() -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((48, 70)).astype(np.float32)
+    x = rng.standard_normal((500, 70)) @ rng.standard_normal((70, 70))  # correlated inputs
+    moment = (x.T @ x).astype(np.float32)
+    found, (error, plain, own) = calibrated("blocks.0.o", matrix, moment, "int4")
+    assert error < 0.7 * plain < own
+    direct = np.square(x @ (matrix - found.dense()).T).sum()
+    assert np.isclose(direct, error, rtol=1e-2)
+    assert quantise(matrix, "int4").dense().shape == found.dense().shape == matrix.shape
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_a_quantised_copy_is_smaller_and_answers(kind: str, tmp_path: Path) -> None:
+    facts = quantise_model(MODEL, tmp_path / "q", kind)  # type: ignore[arg-type]
+    assert facts["bytes"] < 0.6 * facts["bytes_before"] and facts["error"] <= facts["error_plain"]
+    copy = read_weights(tmp_path / "q")
+    assert copy.kind == kind and copy.quantised
+    text = Writer.load(tmp_path / "q").write(Writer.load(MODEL).prompt_ids("Once"), 40)
+    assert len(text) > 40
+    for target in (tmp_path / "q", MODEL):
+        with pytest.raises(SmallfryError, match="choose another --out"):
+            quantise_model(MODEL, target, kind, force=target == MODEL)  # type: ignore[arg-type]
+    with pytest.raises(SmallfryError, match=f"is {kind} already"):
+        quantise_model(tmp_path / "q", tmp_path / "r", kind)  # type: ignore[arg-type]
+
+
+def test_what_was_read_is_not_read_again_and_changes_nothing() -> None:
+    writer = Writer.load(MODEL, "fp32")
+    ids = writer.prompt_ids("The little dog")
+    first = writer.write(ids, 30)
+    assert writer.write(ids, 30) == first
+    assert Writer.load(MODEL, "fp32").write(writer.prompt_ids("The little"), 12) == writer.write(
+        writer.prompt_ids("The little"), 12
+    )
+    whole = writer.write(ids, 30)
+    stop = whole[10:13]
+    assert writer.write(ids, 30, stops=[stop]) == whole[: whole.index(stop)]
+
+
+def test_run_continues_a_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["smallfry", "run", str(MODEL), "Once upon", "--max-new", "20", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["answers"][0]["output"] == Writer.load(MODEL).write(Writer.load(MODEL).prompt_ids("Once upon"), 20)
+
+
+def test_export_does_not_replace_and_names_what_it_knows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "m.gguf"
+    taken.write_text("mine")
+    for arguments, said in (
+        (["--to", "gguf", "--out", str(taken)], "is there already"), (["--to", "pt", "--out", "x"], "expected one of"),
+        (["--to", "onnx", "--dtype", "f16", "--out", "x"], "expected one of fp32"),
+    ):  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["smallfry", "export", str(MODEL), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2 and said in capsys.readouterr().err
+    assert taken.read_text() == "mine"
