@@ -49,10 +49,11 @@ def load_language_model(path: Path, precision: Precision = "fp32") -> LanguageMo
         return HfScorer(directory, precision)
     model = load_weights(directory, DTYPES[precision]).eval().to(default_device())
     context = int(config.get("max_position_embeddings") or 2048)
-    if not ours:
+    card = read_json(directory / "smallfry.json") if ours else {"imported_from": {}}
+    if "imported_from" in card:  # another's tokenizer, whoever made the directory
         return TransformerScorer(str(path), model, HfTexts(directory), context)
-    card = read_json(directory / "smallfry.json")
-    tokenizer = Tokenizer.load(directory / "tokenizer.json", card["form"]["units"] if "form" in card else ())
+    form = card.get("form") or {}
+    tokenizer = Tokenizer.load(directory / "tokenizer.json", form.get("units", ()))
     return TransformerScorer(str(path), model, OwnTexts(tokenizer), context)
 
 
