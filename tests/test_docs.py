@@ -15,12 +15,15 @@ from smallfry.cli import main
 from tests.test_suites import DATA, TOKENIZER, model
 
 DOCS = Path(__file__).parents[1] / "docs"
-COMMANDS = [
-    line
-    for block in re.findall(r"```sh\n(.*?)```", (DOCS / "eval.md").read_text(encoding="utf-8"), re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("smallfry ")
-]
+GOLDEN = Path(__file__).parent / "golden" / "model"
+
+
+def commands(guide: str) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / guide).read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("smallfry ")]
+
+
+COMMANDS = commands("eval.md")
 
 
 def test_the_guide_shows_every_suite() -> None:
@@ -49,3 +52,26 @@ def test_commands_of_the_guide_run(
         main()
     out = capsys.readouterr()
     assert ended.value.code == 0, out.out + out.err
+
+
+def test_commands_of_shipping_run_and_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = commands("ship.md")
+    foreign = shutil.copytree(GOLDEN, tmp_path / "foreign")
+    (foreign / "smallfry.json").unlink()  # a Hugging Face directory like any other
+    places = {"MODEL": str(GOLDEN), "SOURCE": str(foreign)}
+    assert len(shown) >= 9
+    for command in shown:
+        words = [places.get(w, w) for w in shlex.split(command)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out = capsys.readouterr()
+        assert ended.value.code == 0, out.out + out.err
+        if "--out" in words:
+            assert Path(words[words.index("--out") + 1]).exists()
+        else:
+            assert "Once upon a time" in out.out
