@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from smallfry.cli import main
+from smallfry.engine.native import libfry
 from smallfry.engine.weights import quantise, read_weights
 from smallfry.errors import SmallfryError
 from smallfry.quantising import calibrated, quantise_model
@@ -81,3 +83,16 @@ def test_export_does_not_replace_and_names_what_it_knows(
             main()
         assert ended.value.code == 2 and said in capsys.readouterr().err
     assert taken.read_text() == "mine"
+
+
+def test_a_first_answer_needs_no_torch_and_little_memory(tmp_path: Path) -> None:
+    code = (
+        "import sys, smallfry; text = smallfry.load(sys.argv[1])('Once upon'); import resource; "
+        "print(len(text) > 20, sorted(m for m in ('torch', 'rich', 'sklearn') if m in sys.modules), "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(MODEL)], check=True, capture_output=True, text=True)
+    long, loaded, peak = done.stdout.split()
+    assert long == "True" and loaded == "[]"
+    if sys.platform == "linux" and libfry() is not None:
+        assert int(peak) < 60  # megabytes

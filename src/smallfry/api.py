@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smallfry.assessment import AssessSettings
-from smallfry.assessment import assess as run_assessment
+from smallfry.files import read_json
 from smallfry.job import Job
-from smallfry.predictor import ModelPredictor
-from smallfry.record import Assessment
+
+if TYPE_CHECKING:
+    from smallfry.predictor import ModelPredictor
+    from smallfry.record import Assessment
+    from smallfry.writer import Writer
 
 
 def assess(job: Job, out: str | Path | None = None, **settings: Any) -> Assessment:
@@ -27,15 +29,21 @@ def assess(job: Job, out: str | Path | None = None, **settings: Any) -> Assessme
     Raises:
         SmallfryError: As `smallfry.assessment.assess`.
     """
+    from smallfry.assessment import AssessSettings
+    from smallfry.assessment import assess as run_assessment
+
     directory = Path(out) if out is not None else Path("runs") / job.name
     return run_assessment(job, AssessSettings(out=directory, **settings))
 
 
-def load(path: str | Path) -> ModelPredictor:
+def load(path: str | Path) -> ModelPredictor | Writer:
     """A trained model, to be called with a text.
 
     Args:
         path: A model directory, or an assessment's directory (its best model).
+
+    Returns:
+        What answers a job's inputs, or for a model without a job what continues texts.
 
     Raises:
         SmallfryError: When it is neither.
@@ -43,4 +51,11 @@ def load(path: str | Path) -> ModelPredictor:
     directory = Path(path)
     if (directory / "best" / "smallfry.json").exists():
         directory = directory / "best"
+    card = read_json(directory / "smallfry.json") if (directory / "smallfry.json").exists() else None
+    if directory.is_dir() and (not isinstance(card, dict) or card.get("form") is None):
+        from smallfry.writer import Writer
+
+        return Writer.load(directory)
+    from smallfry.predictor import ModelPredictor
+
     return ModelPredictor.load(directory)

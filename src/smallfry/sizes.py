@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
-
-from rich import box
-from rich.table import Table
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from smallfry.errors import SmallfryError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Dtype = Literal["fp32", "bf16", "int8"]
 
@@ -430,6 +430,9 @@ def render_ladder(
     if missing:
         caption += f" Too small for this vocabulary: {', '.join(missing)}."
     title = f"Ladder at a vocabulary of {vocab_size:,} (shape: layers x width / heads)"
+    from rich import box  # not where a model is only loaded
+    from rich.table import Table
+
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=0)
     table.add_column("rung and shape", no_wrap=True)
     for header in ("parameters", "tables", "attn", "MLP", "FLOPs", "bf16", "time"):

@@ -86,6 +86,10 @@ class Writer:
             template if isinstance(template, str) else "", bool(card.get("chat")) or bool(template), loaded.notice,
         )  # fmt: skip
 
+    def __call__(self, text: str) -> str:
+        """The likeliest continuation of a text."""
+        return self.write(self.prompt_ids(text))
+
     # ---- spelling ---------------------------------------------------------------------------------------------------
 
     def prompt_ids(self, text: str) -> list[int]:
