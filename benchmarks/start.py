@@ -3,7 +3,7 @@
     python benchmarks/start.py MODEL [--rounds 9] [--json]
 
 MODEL is a model directory. The clock starts before the import, the interpreter's own start is told apart; memory is the
-process's peak.
+process's peak (Linux).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import smallfry
 answer = smallfry.load(sys.argv[1])
 text = next(iter(answer.stream(answer.prompt_ids("the"), 1))).text if hasattr(answer, "stream") else answer("the")
 spent = time.perf_counter() - start
-import json, resource
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+import json, pathlib
+peak = int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 print(json.dumps({"ms": spent * 1e3, "mb": peak, "torch": "torch" in sys.modules}))
 """
 
