@@ -9,13 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from smallfry.cli import main
+from smallfry.data import JobData, Noise
 from smallfry.engine.native import libfry
+from smallfry.engine.torch_engine import TorchModel
 from smallfry.engine.weights import quantise, read_weights
 from smallfry.errors import SmallfryError
-from smallfry.quantising import calibrated, quantise_model
+from smallfry.forms import build_form
+from smallfry.model import Transformer
+from smallfry.predictor import ModelPredictor
+from smallfry.quantising import calibrated, compare, quantise_model
+from smallfry.sizes import Shape
+from smallfry.train import Recipe, train
 from smallfry.writer import Writer
+from tests.test_engine import COLOURS
 
 MODEL = Path(__file__).parent / "golden" / "model"
 
@@ -97,3 +106,17 @@ def test_a_first_answer_needs_no_torch_and_little_memory(tmp_path: Path) -> None
     assert long == "True" and loaded == "[]"
     if libfry() is not None:
         assert int(peak) < 60  # megabytes
+
+
+def test_what_rounding_costs_a_job_is_measured_with_its_interval(tmp_path: Path) -> None:
+    form = build_form(COLOURS, "units", 300, True, None)
+    model = Transformer(Shape(form.tokenizer.vocab_size, 32, 2, 1, 1, 32, 64))
+    model.init_weights(torch.Generator().manual_seed(0))
+    train(model, JobData(COLOURS.train, form, Noise(), 0.0, 256, 0), Recipe(epochs=25, batch_tokens=256, lr=0.01))
+    ModelPredictor("tiny", TorchModel(model.eval()), form, 4).save(tmp_path / "m", model, {"job": {"name": "colours"}})
+    facts = quantise_model(tmp_path / "m", tmp_path / "q", "int8", [e.input for e in COLOURS.train])
+    assert "inputs of a job" in str(facts["calibrated_on"])
+    found = compare(COLOURS, tmp_path / "m", tmp_path / "q")
+    assert found["before"] > 0.9 and found["n"] == len(COLOURS.test)
+    assert found["ci"][0] <= found["difference"] <= found["ci"][1]
+    assert found["difference"] == pytest.approx(found["after"] - found["before"])
