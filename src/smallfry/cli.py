@@ -240,6 +240,7 @@ def _ints(text: str, option: str) -> tuple[int, ...]:
 
 app.command()(cli_models.run)
 app.command()(cli_models.chat)
+app.command()(cli_models.serve)
 app.command()(cli_models.export)
 app.command(name="import")(cli_models.import_)
 app.command()(cli_models.quantize)

@@ -145,6 +145,32 @@ def _ask() -> str | None:
         return None
 
 
+def serve(
+    models: Annotated[list[Path], typer.Argument(help="Model directories; the first answers where none is named")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen at; this machine alone by default")] = "127.0.0.1",
+    precision: Precision = None, engine: EngineOption = "auto",
+) -> None:  # fmt: skip
+    """Answer over HTTP as OpenAI's completions and chat completions do."""
+    from smallfry.predictor import ModelPredictor
+    from smallfry.serving import Server
+    from smallfry.writer import Writer
+
+    loaded: list[Writer | ModelPredictor] = []
+    for path in map(best_of, models):
+        kind = ModelPredictor if has_form(path) else Writer
+        loaded.append(cast(Any, kind).load(path, precision, engine))
+        _tell(loaded[-1].notice)
+    server = Server(loaded, host, port)
+    console.print(f"{server.address}/v1  {', '.join(server.models)}  (Ctrl-C ends)", markup=False, highlight=False)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        console.print("ended")
+    finally:
+        server.server_close()
+
+
 def export(
     model: ModelArg, to: Annotated[str, typer.Option(help="gguf or onnx")],
     out: Annotated[Path, typer.Option(help="File or folder to write")],
