@@ -1,12 +1,13 @@
 # make demo   sets itself up and finds the smallest workable model for the built-in job `commands`
 # make test   sets itself up and runs every check
+# make wasm   builds libfry for pages again (clang with wasm32, wasm-ld); what it makes is kept with the sources
 # make test-parity   installs lm-eval too and asks it and smallfry the same items
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-parity lint clean
+.PHONY: demo test test-parity lint wasm clean
 
 $(READY): pyproject.toml setup.py $(wildcard src/smallfry/engine/fry/*)
 	@$(PYTHON) -c 'import sys; sys.exit("smallfry needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -28,6 +29,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+wasm:
+	sh src/smallfry/export/web/build
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

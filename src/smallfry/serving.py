@@ -162,9 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not stream:
             parts = list(pieces)
             text, last = "".join(p["text"] for p in parts), parts[-1]
-            extra = {key: last[key] for key in ("usage", "confidence") if key in last}
+            more: dict[str, Any] = {key: last[key] for key in ("usage", "confidence") if key in last}
             self._say(HTTPStatus.OK, {
-                **head, "object": kind, "choices": [_choice(text, last["finish_reason"], chat, "message")], **extra,
+                **head, "object": kind, "choices": [_choice(text, last["finish_reason"], chat, "message")], **more,
             })  # fmt: skip
             return
         first = next(pieces)  # what is wrong with the request shows before the answer begins
@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         for piece in itertools.chain([first], pieces):
             choice = _choice(piece["text"], piece["finish_reason"], chat, "delta")
-            extra = {key: piece[key] for key in ("usage", "confidence") if key in piece}
+            extra: dict[str, Any] = {key: piece[key] for key in ("usage", "confidence") if key in piece}
             event: dict[str, Any] = {**head, "object": kind + (".chunk" if chat else ""), "choices": [choice], **extra}
             self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
             self.wfile.flush()
