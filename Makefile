@@ -2,12 +2,14 @@
 # make test   sets itself up and runs every check
 # make wasm   builds libfry for pages again (clang with wasm32, wasm-ld); what it makes is kept with the sources
 # make test-parity   installs lm-eval too and asks it and smallfry the same items
+# make fuzz   ten minutes of libFuzzer and 100,000 malformed files for libfry, under sanitizers; needs clang
+# make fuzz-short   the same in half a minute
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-parity lint wasm clean
+.PHONY: demo test test-parity lint wasm clean fuzz fuzz-short
 
 $(READY): pyproject.toml setup.py $(wildcard src/smallfry/engine/fry/*)
 	@$(PYTHON) -c 'import sys; sys.exit("smallfry needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -24,6 +26,14 @@ test: $(READY) lint
 test-parity: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,harness]'
 	$(BIN)/python -m pytest -q -rs --show-capture=no tests/parity
+
+fuzz: $(READY)
+	@command -v clang >/dev/null || (echo "clang is not installed; libFuzzer is part of it: apt-get install clang"; exit 1)
+	$(BIN)/python -m tests.fuzz.run --seconds 600 --files 100000
+
+fuzz-short: $(READY)
+	@command -v clang >/dev/null || (echo "clang is not installed; libFuzzer is part of it: apt-get install clang"; exit 1)
+	$(BIN)/python -m tests.fuzz.run --short --seconds 8 --files 2000
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -67,6 +67,9 @@ def test_what_was_read_is_not_read_again_and_changes_nothing() -> None:
     whole = writer.write(ids, 30)
     stop = whole[10:13]
     assert writer.write(ids, 30, stops=[stop]) == whole[: whole.index(stop)]
+    assert writer.write(ids, 30, stops=[whole[-3:] + "!"]) == whole  # held back in vain
+    writer.ends = frozenset([list(writer.stream(ids, 30))[20].token])
+    assert writer.write(ids, 30) == writer.write(ids, 30, stops=[writer.write(ids, 30)[-3:] + "!"])
 
 
 def test_run_continues_a_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -172,13 +172,17 @@ def serve(
 
 
 def export(
-    model: ModelArg, to: Annotated[str, typer.Option(help="gguf or onnx")],
+    model: ModelArg, to: Annotated[str, typer.Option(help="gguf, onnx or web")],
     out: Annotated[Path, typer.Option(help="File or folder to write")],
-    dtype: Annotated[str | None, typer.Option(help="gguf: f32, f16 (default), q8_0; onnx is fp32")] = None,
+    dtype: Annotated[str | None, typer.Option(
+        help="gguf: f32, f16 (default), q8_0; web: int8 (default), int4, bf16, fp32; onnx is fp32"
+    )] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there")] = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Ship a model for llama.cpp (GGUF) or ONNX Runtime."""
-    kinds = {"gguf": ("f16", "f32", "q8_0"), "onnx": ("fp32",)}
+    """Ship a model for llama.cpp (GGUF), for ONNX Runtime, or as one page that runs it in a browser."""
+    kinds = {
+        "gguf": ("f16", "f32", "q8_0"), "onnx": ("fp32",), "web": ("int8", "fp32", "bf16", "int4"),
+    }  # fmt: skip
     if to not in kinds:
         raise SmallfryError(f"--to {to}: expected one of {', '.join(kinds)}")
     kind = dtype or kinds[to][0]
@@ -192,10 +196,14 @@ def export(
         from smallfry.export.gguf import export_gguf
 
         notes = export_gguf(path, out, cast(Any, kind))
-    else:
+    elif to == "onnx":
         from smallfry.export.onnx import export_onnx
 
         export_onnx(path, out)
+    else:
+        from smallfry.export.web import export_web
+
+        export_web(path, out, cast(Any, kind))
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) if out.is_dir() else out.stat().st_size
     for note in notes:
         console.print(note, style="dim", markup=False, highlight=False)

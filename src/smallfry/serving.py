@@ -59,7 +59,7 @@ class Served:
         stops = [stops] if isinstance(stops, str) else [s for s in stops if isinstance(s, str)]
         count = 0
         for piece in self.model.stream(prompt, most, _sampling(how), stops):
-            count += 1
+            count += piece.token not in self.model.ends
             if piece.text:
                 yield {"text": piece.text, "finish_reason": None}
         usage = {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}

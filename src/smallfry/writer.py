@@ -148,17 +148,20 @@ class Writer:
             stops: Texts at which the writing ends; they are left out.
 
         Yields:
-            A piece a token; the end token is not told.
+            A piece a token; the end token is told only where it frees text that may have begun a stop.
         """
         draws = sampling.draws(0) if sampling else None
         logits = self._feed(prompt, len(prompt) + max_new)
         written: list[int] = []
+        text = ""
         head, told = self.decode(prompt[-4:]), 0
         for _ in range(max_new):
             token = pick(logits, sampling, draws, written) if sampling and draws else int(logits.argmax())
             top = float(logits.max())
             logprob = float(logits[token]) - top - float(np.log(np.exp(logits.astype(np.float64) - top).sum()))
             if token in self.ends:
+                if told < len(text):
+                    yield Piece(text[told:], token, logprob)
                 return
             written.append(token)
             text = self.decode([*prompt[-4:], *written])
@@ -168,12 +171,12 @@ class Writer:
                 yield Piece(text[told:stop], token, logprob)
                 return
             whole = told if text.endswith("\ufffd") else max(told, len(text) - _begun(text, stops))
+            if len(written) == max_new:
+                whole = len(text)
             yield Piece(text[told:whole], token, logprob)
             told = max(told, whole)
             if len(written) < max_new:
                 logits = self._feed([*prompt, *written], 0)
-            elif told < len(text):
-                yield Piece(text[told:], token, logprob)
 
     def write(
         self, prompt: Sequence[int], max_new: int = 256, sampling: Sampling | None = None, stops: Sequence[str] = ()
