@@ -172,16 +172,17 @@ def serve(
 
 
 def export(
-    model: ModelArg, to: Annotated[str, typer.Option(help="gguf, onnx or web")],
+    model: ModelArg, to: Annotated[str, typer.Option(help="gguf, onnx, c or web")],
     out: Annotated[Path, typer.Option(help="File or folder to write")],
     dtype: Annotated[str | None, typer.Option(
-        help="gguf: f32, f16 (default), q8_0; web: int8 (default), int4, bf16, fp32; onnx is fp32"
+        help="gguf: f32, f16 (default), q8_0; c and web: int8 (default), int4, bf16, fp32; onnx is fp32"
     )] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there")] = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Ship a model for llama.cpp (GGUF), for ONNX Runtime, or as one page that runs it in a browser."""
+    """Ship a model for llama.cpp (GGUF), for ONNX Runtime, for any C compiler, or as one page for browsers."""
     kinds = {
         "gguf": ("f16", "f32", "q8_0"), "onnx": ("fp32",), "web": ("int8", "fp32", "bf16", "int4"),
+        "c": ("int8", "fp32", "bf16", "int4"),
     }  # fmt: skip
     if to not in kinds:
         raise SmallfryError(f"--to {to}: expected one of {', '.join(kinds)}")
@@ -200,6 +201,10 @@ def export(
         from smallfry.export.onnx import export_onnx
 
         export_onnx(path, out)
+    elif to == "c":
+        from smallfry.export.c_folder import export_c
+
+        export_c(path, out, cast(Any, kind), force)
     else:
         from smallfry.export.web import export_web
 

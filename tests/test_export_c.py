@@ -1,0 +1,154 @@
+"""The folder of C sources: it compiles by the line in its README, and writes what libfry writes from Python."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer as HfTokenizer
+
+from smallfry.engine.numpy_engine import NumpyModel
+from smallfry.engine.torch_engine import TorchModel
+from smallfry.engine.weights import read_weights
+from smallfry.errors import SmallfryError
+from smallfry.export.c_folder import COMPILE, export_c
+from smallfry.forms import build_form
+from smallfry.frames import FrameCodec
+from smallfry.importing import import_model
+from smallfry.predictor import ModelPredictor
+from smallfry.writer import Writer
+from tests.test_engine import COLOURS, job_of, json_rows, untrained
+
+HERE = Path(__file__).parent
+MODEL = HERE / "golden" / "model"
+ROWS = json.loads((HERE / "golden" / "continuations.json").read_text())["continuations"]
+WEIGHTS = HERE.parents[1] / "shared" / "data" / "weights"
+needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+
+
+def build(folder: Path, *flags: str) -> Path:
+    assert COMPILE in (folder / "README.md").read_text()
+    line = COMPILE.replace("-O3", "-O1")  # the same program, sooner
+    subprocess.run(" ".join([line, *flags]), shell=True, cwd=folder, check=True)
+    return folder / "model"
+
+
+def said(program: Path, *arguments: str) -> str:
+    done = subprocess.run([program, *arguments], check=True, capture_output=True, text=True, cwd=program.parent)
+    return done.stdout.removesuffix("\n")
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("c") / "golden"
+    export_c(MODEL, out, "int8")
+    return build(out, "-Wall -Wextra -Werror")
+
+
+def texts(seed: int, count: int) -> list[str]:
+    rng = random.Random(seed)
+    parts = [
+        "the", " dog", "Don't", "I'LL", " 12345", "é", "ë", "日本語", "😀", "\n", "\r\n", "  ", "\t", " \n ", "...",
+        "!?", "'", "_", "x1y", "½",
+        "ß", "<|end|>", "<|bos|>", "\u00a0", "\u2028", "Ⅷ", "a\u0301", " '", "'s", "\x1f", "▁",
+    ]  # fmt: skip
+    return ["".join(rng.choices(parts, k=rng.randint(1, 14))).replace("\0", "") for _ in range(count)]
+
+
+@needs_cc
+def test_the_tokenizer_is_the_model_s(golden: Path) -> None:
+    hf = HfTokenizer.from_file(str(MODEL / "tokenizer.json"))
+    for text in texts(0, 300):
+        ids = [int(i) for i in said(golden, "--tokens", text).split()]
+        assert ids == hf.encode(text, add_special_tokens=False).ids, repr(text)
+
+
+@needs_cc
+def test_it_writes_the_tokens_of_every_other_engine(golden: Path) -> None:
+    model = NumpyModel(read_weights(MODEL), "int8")
+    for row in ROWS[:3]:
+        session, fed, expected = model.session(1, 600), row["prompt_ids"], []
+        for _ in range(60):
+            token = int(session.feed([fed])[0].argmax())
+            expected.append(token)
+            fed = [token]
+        ids = [int(i) for i in said(golden, row["prompt"], "-n", "60", "--ids").split()] if row["prompt"] else expected
+        assert ids == expected
+    writer = Writer.load(MODEL, "int8")
+    assert said(golden, "Once upon", "-n", "40") == writer.write(writer.prompt_ids("Once upon"), 40)
+    drawn = [said(golden, "Once upon", "-n", "40", "-t", "1", "-p", "0.9", "-s", seed) for seed in "112"]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@needs_cc
+def test_it_is_clean_under_sanitizers(tmp_path: Path) -> None:
+    export_c(MODEL, tmp_path / "m", "int8")
+    for path in (tmp_path / "m").glob("set_*.c"):  # the kernels have sanitizers of their own, in tests/fuzz
+        if path.name != "set_plain.c":
+            path.unlink()
+    source = (tmp_path / "m" / "model.c").read_text()
+    sets = source.index("static const fry_ops *const SETS[]"), source.index("static const fry_ops *set_at")
+    plain = "static const fry_ops *const SETS[] = {&fry_ops_plain};\n"
+    (tmp_path / "m" / "model.c").write_text(source[: sets[0]] + plain + source[sets[1] :])
+    try:
+        program = build(tmp_path / "m", "-fsanitize=address,undefined -fno-sanitize-recover=all -g")
+    except subprocess.CalledProcessError:
+        pytest.skip("the compiler has no sanitizers (libasan, libubsan)")
+    for text in ["", "a", "\xe9 \u2028'", "x" * 5000, *texts(2, 40)]:
+        done = subprocess.run([program, text, "-n", "5", "-t", "1"], capture_output=True, text=True)
+        assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
+        assert done.returncode == (2 if len(text) == 5000 else 0)
+
+
+@needs_cc
+def test_fp32_writes_the_golden_tokens(tmp_path: Path) -> None:
+    export_c(MODEL, tmp_path / "m", "fp32")
+    program = build(tmp_path / "m")
+    row = ROWS[1]
+    assert [int(i) for i in said(program, row["prompt"], "-n", "200", "--ids").split()] == row["ids"]
+
+
+@needs_cc
+def test_a_job_s_answers_are_its_labels(tmp_path: Path) -> None:
+    form = build_form(COLOURS, "units", 300, True, None)
+    net = untrained(form)
+    ModelPredictor("x", TorchModel(net), form, 4).save(tmp_path / "m", net, {"job": {"name": "colours"}})
+    export_c(tmp_path / "m", tmp_path / "c", "fp32")
+    program = build(tmp_path / "c")
+    model = ModelPredictor.load(tmp_path / "m", "fp32")
+    for text in ["the RED thing", "Ünder BLUE Ünder", "x", *(e.input for e in COLOURS.test[:5])]:
+        assert said(program, text) == model(text)
+
+
+@needs_cc
+def test_an_imported_model_of_pieces(tmp_path: Path) -> None:
+    if not WEIGHTS.exists():
+        pytest.skip("needs the public stories260K beside the checkout")
+    import_model(WEIGHTS / "stories260K.bin", tmp_path / "m")
+    export_c(tmp_path / "m", tmp_path / "c", "fp32")
+    program = build(tmp_path / "c")
+    writer = Writer.load(tmp_path / "m")
+    assert said(program, "Once upon", "-n", "60") == writer.write(writer.prompt_ids("Once upon"), 60)
+    hf = HfTokenizer.from_file(str(tmp_path / "m" / "tokenizer.json"))
+    for text in texts(1, 150):
+        ids = [int(i) for i in said(program, "--tokens", text).split()]
+        assert ids == hf.encode(text, add_special_tokens=False).ids, repr(text)
+
+
+def test_what_c_cannot_do_is_refused_and_nothing_is_replaced(tmp_path: Path) -> None:
+    rows = json_rows()
+    form = build_form(job_of(rows), "inline", 300, True, FrameCodec.learn(rows))
+    net = untrained(form)
+    ModelPredictor("x", TorchModel(net), form, 4).save(tmp_path / "m", net, {})
+    with pytest.raises(SmallfryError, match="inline form"):
+        export_c(tmp_path / "m", tmp_path / "c")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m"]
+    export_c(MODEL, tmp_path / "c", "int4")
+    assert re.search(r"model_size = \d{5,}", (tmp_path / "c" / "model_data.c").read_text())
+    with pytest.raises(SmallfryError, match="--force"):
+        export_c(MODEL, tmp_path / "c")
