@@ -47,7 +47,9 @@ def main() -> None:
         f"{ms:.0f} ms and {mb:.0f} MB to the first answer (medians of {args.rounds}; torch loaded: {found[0]['torch']})"
     )
     if args.json:
-        print(json.dumps({"ms": ms, "mb": mb, "all": found}))
+        command = f"python benchmarks/start.py MODEL --rounds {args.rounds} --json"
+        name = args.model.rstrip("/").rsplit("/", 1)[-1]
+        print(json.dumps({"command": command, "model": name, "ms": ms, "mb": mb, "all": found}))
 
 
 if __name__ == "__main__":
