@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from smallfry.engine import native
 from smallfry.engine.decoding import Engine
 from smallfry.engine.loading import load_backend
 from smallfry.engine.native import NativeModel, kernel_sets, libfry
 from smallfry.engine.numpy_engine import NumpyModel
 from smallfry.engine.weights import read_weights
+from smallfry.errors import SmallfryError
 
 HOME = Path(__file__).parent / "golden"
 MODEL = HOME / "model"
@@ -133,3 +135,13 @@ def test_the_best_engine_is_taken_and_company_changes_nothing() -> None:
     together = engine.generate(prompts, [None] * len(prompts), 40)
     alone = [engine.generate([p], [None], 40)[0] for p in prompts]
     assert together == alone
+
+
+def test_without_libfry_numpy_answers_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "libfry", lambda: None)
+    loaded = load_backend(MODEL, "fp32")
+    assert loaded.engine == "numpy" and "C compiler" in loaded.notice
+    row = CONTINUATIONS[1]
+    assert by_session(loaded.backend)(row["prompt_ids"], 30) == row["ids"][:30]
+    with pytest.raises(SmallfryError, match="--engine numpy"):
+        load_backend(MODEL, engine="c")
