@@ -96,7 +96,8 @@ typedef struct {
 } walk;
 
 static void look(walk *w, double count, int wide) {
-    for (size_t i = 0, n = (size_t)count; w->file && i < n; i++) {
+    /* Only the length of a file may be absurd: where there is one to look into, it is as long as its header says. */
+    for (size_t i = 0, n = w->file ? (size_t)count : 0; i < n; i++) {
         uint32_t bits = 0;
         memcpy(wide ? (uint8_t *)&bits : (uint8_t *)&bits + 2, w->file + (size_t)w->at + i * (wide ? 4 : 2), wide ? 4 : 2);
         float x;
