@@ -11,7 +11,7 @@ READY = $(VENV)/.ready
 
 .PHONY: demo test test-parity lint wasm clean fuzz fuzz-short
 
-$(READY): pyproject.toml setup.py $(wildcard src/smallfry/engine/fry/*)
+$(READY): pyproject.toml setup.py $(wildcard src/smallfry/engine/fry/*.[ch] src/smallfry/engine/fry/train/*)
 	@$(PYTHON) -c 'import sys; sys.exit("smallfry needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || (echo "python venv is missing: apt-get install python3-venv"; exit 1)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'

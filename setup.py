@@ -10,8 +10,8 @@ setup(
     ext_modules=[
         Extension(
             "smallfry.engine._fry",
-            sorted(str(path) for path in FRY.glob("*.c")),
-            depends=sorted(str(path) for path in FRY.glob("*.h")),
+            sorted(str(path) for path in FRY.rglob("*.c")),
+            depends=sorted(str(path) for path in FRY.rglob("*.h")),
             # No contraction: products and sums round alike on every machine, where the sources do not say otherwise.
             extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-g0"],
             optional=True,

@@ -4,6 +4,9 @@ RMSNorm before each half of a block, rotary positions, normalised queries and ke
 The weights are the ones of ``Qwen3ForCausalLM`` (`checkpoint.to_hf_state` splits the two fused matrices), so that
 transformers, llama.cpp and vLLM run a saved model without this code. What Llama, Qwen2 and Qwen3 models that others
 trained do differently is a `Variant`, so that they are measured by the same code.
+
+Whole sequences on a CPU go through libfry's fused kernels (`smallfry.fused`), everything else through the operations
+written out here, which are the kernels' reference.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smallfry import fused
 from smallfry.architecture import NORM_EPS, OURS, Variant
 from smallfry.sizes import Shape
 
@@ -85,13 +89,18 @@ class MaskPool:
         """``x`` with each element zeroed with probability ``p`` and the rest scaled up by 1 / (1 - p)."""
         if self.p == 0.0:
             return x
-        if x.device.type != "cpu" or x.numel() > self.SIZE // 2:
+        if x.device.type != "cpu":
             return F.dropout(x, self.p, training=True)
-        if self._pool is None or self._pool.dtype != x.dtype:
-            draw = torch.rand(self.SIZE, generator=torch.Generator().manual_seed(1))
-            self._pool = (draw >= self.p).to(x.dtype) / (1.0 - self.p)
-        start = self.rng.randrange(self.SIZE - x.numel())
-        return x * self._pool[start : start + x.numel()].view(x.shape)
+        return x * self.cut(x)
+
+    def cut(self, like: Tensor) -> Tensor:
+        """A mask of a CPU tensor's shape and precision: 0, or 1 / (1 - p)."""
+        if self._pool is None or self._pool.dtype != like.dtype or self._pool.numel() < 2 * like.numel():
+            size = max(self.SIZE, 2 * like.numel())
+            draw = torch.rand(size, generator=torch.Generator().manual_seed(1))
+            self._pool = (draw >= self.p).to(like.dtype) / (1.0 - self.p)
+        start = self.rng.randrange(self._pool.numel() - like.numel())
+        return self._pool[start : start + like.numel()].view(like.shape)
 
 
 class Cache:
@@ -113,7 +122,7 @@ class Block(nn.Module):
 
     def __init__(self, shape: Shape, drop: MaskPool, variant: Variant) -> None:
         super().__init__()
-        self.shape, self.drop, self.eps = shape, drop, variant.norm_eps
+        self.shape, self.drop, self.eps, self.theta = shape, drop, variant.norm_eps, variant.rope_theta
         width, heads = shape.hidden_size, shape.num_heads + 2 * shape.num_kv_heads
         self.input_norm = nn.Parameter(torch.ones(width))
         self.qkv = nn.Linear(width, heads * shape.head_dim, bias=variant.qkv_bias)
@@ -132,6 +141,28 @@ class Block(nn.Module):
         x = x + self._drop(self._attend(rms_norm(x, self.input_norm, self.eps), cos, sin, mask, cache))
         gate, up = self.gate_up(rms_norm(x, self.post_norm, self.eps)).chunk(2, dim=-1)  # (B, T, F) each
         return x + self._drop(self.down(F.silu(gate) * up))
+
+    def forward_fused(self, x: Tensor, normed: Tensor, next_gain: Tensor) -> tuple[Tensor, Tensor]:
+        """One block over whole sequences by fused kernels.
+
+        Args:
+            x: The residual stream ``(B, T, C)``.
+            normed: Its norm with this block's first gain.
+            next_gain: The gain of the norm behind this block.
+
+        Returns:
+            The residual stream behind the block, and its norm with ``next_gain``.
+        """
+        s = self.shape
+        gains = (self.q_norm, self.k_norm) if s.qk_norm else (None, None)
+        heads = fused.Heads(s.num_heads, s.num_kv_heads, s.head_dim, self.eps)
+        attended = self.o(fused.attention(self.qkv(normed), gains[0], gains[1], self.theta, heads))
+        x, normed = fused.add_norm(x, attended, self._mask(attended), self.post_norm, self.eps)
+        update = self.down(fused.swiglu(self.gate_up(normed)))
+        return fused.add_norm(x, update, self._mask(update), next_gain, self.eps)
+
+    def _mask(self, x: Tensor) -> Tensor | None:
+        return self.drop.cut(x) if self.training and self.drop.p else None
 
     def _drop(self, x: Tensor) -> Tensor:
         return self.drop(x) if self.training else x
@@ -238,10 +269,12 @@ class Transformer(nn.Module):
             ``(B, T, C)``.
         """
         length = ids.shape[1]
-        span = length if positions is None else int(positions.max()) + 1
-        cos, sin = self._rotary(span, ids.device)
         x = self.embed(ids)  # (B, T, C)
         x = self.drop(x) if self.training else x
+        if positions is None and cache is None and fused.usable(x, self.shape.head_dim):
+            return self._forward_fused(x)
+        span = length if positions is None else int(positions.max()) + 1
+        cos, sin = self._rotary(span, ids.device)
         if positions is None:
             cos, sin = cos[:length], sin[:length]
             mask = torch.full((length, length), -torch.inf, dtype=x.dtype, device=x.device).triu_(1)
@@ -256,9 +289,22 @@ class Transformer(nn.Module):
             x = block(x, cos, sin, mask, layer)
         return rms_norm(x, self.norm, self.variant.norm_eps)
 
+    def _forward_fused(self, x: Tensor) -> Tensor:
+        blocks = list(self.blocks)
+        gains = [cast(Tensor, block.input_norm) for block in blocks[1:]] + [self.norm]
+        normed = fused.norm(x, cast(Tensor, blocks[0].input_norm) if blocks else self.norm, self.variant.norm_eps)
+        for block, gain in zip(blocks, gains, strict=False):
+            x, normed = cast(Block, block).forward_fused(x, normed, gain)
+        return normed
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's weights ``(V, C)``: the embedding table, or its own where it is not tied."""
+        return self.embed.weight if self.shape.tie_embeddings else self.head.weight
+
     def logits(self, hidden: Tensor) -> Tensor:
-        """``(..., C)`` -> ``(..., V)`` through the embedding table, or the head of its own where it is not tied."""
-        return F.linear(hidden, self.embed.weight if self.shape.tie_embeddings else self.head.weight)
+        """``(..., C)`` -> ``(..., V)`` through the head."""
+        return F.linear(hidden, self.head_weight)
 
     def _rotary(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Tables in the model's dtype; the first half of the sines is negated, which is what `rotate` expects."""

@@ -1,4 +1,7 @@
 /* One kernel set, compiled once for each: a file that defines FRY_SET and what simd.h asks for, and includes this. */
+#if defined(FRY_TRAINING) /* the set of a file in train/ */
+#include "train/set.h"
+#else
 #include "scoring.h"
 
 static int32_t argmax(const float *x, int64_t n) {
@@ -18,3 +21,4 @@ static float log_sum_exp(const float *x, int64_t n) {
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 const fry_ops JOIN(fry_ops_, FRY_SET) = {TEXT(FRY_SET), FLIPPED, supported, forward, score, argmax, log_sum_exp};
+#endif

@@ -37,6 +37,7 @@ INLINE int32_t four_bytes(const void *p) {
 /* vf: floats; vi: 32-bit integers; vdot: sums of products of bytes, which dot_sum turns into a vi.
  *   vf_fma(a, b, c)      a b + c, rounded once where the machine can
  *   vf_above(x, at, y)   y where x > at, else 0
+ *   vf_choose(x, at, y, z)   y where x > at, else z
  *   dot4(acc, w, a)      acc += for each lane, the products of its 4 bytes at w with the 4 bytes of a
  *   bf16_bits(x)         the nearest bf16 of each number, in the low half of each lane
  *   pair_fma(acc, w, a)  acc += for each lane, the products of its 2 bf16 at w with the 2 bf16 of a */
@@ -71,6 +72,10 @@ INLINE float vf_sum(vf a) {
 INLINE vf vf_above(vf x, float at, vf y) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(at), _CMP_GT_OQ), y);
 }
+INLINE vf vf_choose(vf x, float at, vf y, vf z) {
+    return _mm512_mask_mov_ps(z, _mm512_cmp_ps_mask(x, _mm512_set1_ps(at), _CMP_GT_OQ), y);
+}
+INLINE vf vf_root(vf a) { return _mm512_sqrt_ps(a); }
 INLINE float vf_most(vf a) { return _mm512_reduce_max_ps(a); }
 INLINE vi vf_round(vf a) { return _mm512_cvtps_epi32(a); }
 INLINE vf vi_float(vi a) { return _mm512_cvtepi32_ps(a); }
@@ -154,6 +159,10 @@ INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vf vf_above(vf x, float at, vf y) {
     return _mm256_and_ps(_mm256_cmp_ps(x, _mm256_set1_ps(at), _CMP_GT_OQ), y);
 }
+INLINE vf vf_choose(vf x, float at, vf y, vf z) {
+    return _mm256_blendv_ps(z, y, _mm256_cmp_ps(x, _mm256_set1_ps(at), _CMP_GT_OQ));
+}
+INLINE vf vf_root(vf a) { return _mm256_sqrt_ps(a); }
 INLINE float vf_sum(vf a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -231,6 +240,8 @@ INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 INLINE vf vf_above(vf x, float at, vf y) {
     return vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(x, vdupq_n_f32(at)), vreinterpretq_u32_f32(y)));
 }
+INLINE vf vf_choose(vf x, float at, vf y, vf z) { return vbslq_f32(vcgtq_f32(x, vdupq_n_f32(at)), y, z); }
+INLINE vf vf_root(vf a) { return vsqrtq_f32(a); }
 INLINE float vf_sum(vf a) {
     const float32x2_t half = vadd_f32(vget_low_f32(a), vget_high_f32(a));
     return vget_lane_f32(half, 0) + vget_lane_f32(half, 1);
@@ -309,6 +320,10 @@ INLINE vf vf_min(vf a, vf b) { return wasm_f32x4_pmin(a, b); }
 INLINE vf vf_abs(vf a) { return wasm_f32x4_abs(a); }
 INLINE vf vf_fma(vf a, vf b, vf c) { return wasm_f32x4_add(wasm_f32x4_mul(a, b), c); }
 INLINE vf vf_above(vf x, float at, vf y) { return wasm_v128_and(wasm_f32x4_gt(x, wasm_f32x4_splat(at)), y); }
+INLINE vf vf_choose(vf x, float at, vf y, vf z) {
+    return wasm_v128_bitselect(y, z, wasm_f32x4_gt(x, wasm_f32x4_splat(at)));
+}
+INLINE vf vf_root(vf a) { return wasm_f32x4_sqrt(a); }
 INLINE float vf_sum(vf a) {
     a = wasm_f32x4_add(a, wasm_i32x4_shuffle(a, a, 2, 3, 0, 1));
     return wasm_f32x4_extract_lane(a, 0) + wasm_f32x4_extract_lane(a, 1);
@@ -379,6 +394,7 @@ INLINE vf vf_max(vf a, vf b) { return a > b ? a : b; }
 INLINE vf vf_min(vf a, vf b) { return a < b ? a : b; }
 INLINE vf vf_abs(vf a) { return of_bits(bits_of(a) & 0x7fffffffu); }
 INLINE vf vf_above(vf x, float at, vf y) { return x > at ? y : 0.0f; }
+INLINE vf vf_choose(vf x, float at, vf y, vf z) { return x > at ? y : z; }
 INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 INLINE float vf_sum(vf a) { return a; }
 INLINE float vf_most(vf a) { return a; }
@@ -425,6 +441,7 @@ INLINE float root_of(float x) {
     for (int i = 0; i < 4; i++) root = 0.5 * (root + (double)x / root);
     return (float)root;
 }
+INLINE vf vf_root(vf a) { return root_of(a); }
 
 #endif
 

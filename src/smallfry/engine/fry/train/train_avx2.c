@@ -1,0 +1,2 @@
+#define FRY_TRAINING
+#include "../set_avx2.c"
