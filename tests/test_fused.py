@@ -115,6 +115,12 @@ def test_swiglu_of_huge_numbers_is_finite(kernels: str, dtype: torch.dtype) -> N
     assert x.grad is not None and torch.isfinite(x.grad).all()
 
 
+@pytest.mark.parametrize(("rows", "out", "width"), [(1, 5, 7), (33, 97, 48), (513, 64, 130), (1030, 32, 352)])
+def test_linear(kernels: str, dtype: torch.dtype, rows: int, out: int, width: int) -> None:
+    inputs: list[Tensor | None] = [draw(1, rows, 1, width, dtype=dtype), draw(2, out, width, dtype=dtype)]
+    compare(lambda x, w: (fused.linear(x, w),), lambda x, w: (x @ w.t(),), inputs, NEAR[dtype])
+
+
 def attention(qkv: Tensor, q_gain: Tensor | None, k_gain: Tensor | None, theta: float, h: fused.Heads) -> Tensor:
     """The textbook, in the precision of its arguments."""
     batch, length, _ = qkv.shape
@@ -323,8 +329,9 @@ def test_threads_give_the_same_bits() -> None:
             out = fused.attention(qkv, *gains, 10000.0, fused.Heads(2, 1, 32, 1e-6))
             normed = fused.norm(out, torch.ones(64), 1e-6)
             normed.square().sum().backward()
+            dw = fused.weight_gradient(draw(2, 70, 100, dtype=torch.bfloat16), draw(3, 70, 66, dtype=torch.bfloat16))
             assert qkv.grad is not None and gains[0].grad is not None
-            found.append((normed.detach(), qkv.grad, gains[0].grad))
+            found.append((normed.detach(), qkv.grad, gains[0].grad, dw))
     finally:
         training.set_threads(1)
         torch.set_num_threads(torch_threads)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from smallfry.engine import training
-from smallfry.engine.training import AttentionArgs, CrossEntropyArgs, NormArgs, SwigluArgs
+from smallfry.engine.training import AttentionArgs, CrossEntropyArgs, NormArgs, SwigluArgs, WeightGradientArgs
 
 _KINDS = {torch.float32: training.FP32, torch.bfloat16: training.BF16}
 # Logits that are held at once: few enough for the caches, many enough that adding up the table's gradient is not felt.
@@ -149,6 +149,34 @@ class SwiGLU(torch.autograd.Function):
         return grad
 
 
+class Linear(torch.autograd.Function):
+    """``x W^T``, whose weights' gradient is libfry's product where that is faster than the library's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """``(..., in)`` to ``(..., out)``."""
+        ctx.save_for_backward(x, weight)
+        return torch.nn.functional.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of ``x`` and the weights."""
+        x, weight = ctx.saved_tensors
+        dx = dy @ weight if ctx.needs_input_grad[0] else None
+        dw = weight_gradient(dy.flatten(0, -2), x.flatten(0, -2)) if ctx.needs_input_grad[1] else None
+        return dx, dw
+
+
+def weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
+    """``dy^T x`` for ``dy`` ``(N, out)`` and ``x`` ``(N, in)``."""
+    if dy.dtype == torch.bfloat16 and dy.shape[0]:
+        dy, x = dy.contiguous(), x.contiguous()
+        dw = dy.new_empty(dy.shape[1], x.shape[1])
+        if training.weight_gradient(WeightGradientArgs(*dy.shape, x.shape[1], _at(dy), _at(x), _at(dw))):
+            return dw
+    return dy.t() @ x
+
+
 @dataclass(frozen=True, slots=True)
 class Heads:
     """How attention's rows are cut: query heads, key heads, numbers a head, and the norms' epsilon."""
@@ -264,7 +292,7 @@ class HeadLoss(torch.autograd.Function):
             if dhidden is None:
                 continue
             torch.mm(logits, table, out=dhidden[at:end])
-            part = logits.t() @ hidden[at:end]  # (V, C)
+            part = weight_gradient(logits, hidden[at:end])  # (V, C)
             if dtable is None:  # one block is all
                 dtable = part
             else:
@@ -292,6 +320,12 @@ def norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 def add_norm(x: Tensor, update: Tensor, mask: Tensor | None, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """``x + update mask`` and its RMSNorm; ``mask`` is a dropout mask of ``update``'s shape, or None."""
     return cast(tuple[Tensor, Tensor], AddNorm.apply(x, update, mask, gain, eps))  # type: ignore[no-untyped-call]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x W^T`` and a bias, if there is one."""
+    y = cast(Tensor, Linear.apply(x, weight))  # type: ignore[no-untyped-call]
+    return y if bias is None else y + bias
 
 
 def swiglu(gate_up: Tensor) -> Tensor:

@@ -156,9 +156,10 @@ class Block(nn.Module):
         s = self.shape
         gains = (self.q_norm, self.k_norm) if s.qk_norm else (None, None)
         heads = fused.Heads(s.num_heads, s.num_kv_heads, s.head_dim, self.eps)
-        attended = self.o(fused.attention(self.qkv(normed), gains[0], gains[1], self.theta, heads))
+        qkv = fused.linear(normed, self.qkv.weight, self.qkv.bias)
+        attended = fused.linear(fused.attention(qkv, gains[0], gains[1], self.theta, heads), self.o.weight)
         x, normed = fused.add_norm(x, attended, self._mask(attended), self.post_norm, self.eps)
-        update = self.down(fused.swiglu(self.gate_up(normed)))
+        update = fused.linear(fused.swiglu(fused.linear(normed, self.gate_up.weight)), self.down.weight)
         return fused.add_norm(x, update, self._mask(update), next_gain, self.eps)
 
     def _mask(self, x: Tensor) -> Tensor | None:

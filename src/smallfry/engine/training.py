@@ -15,6 +15,7 @@ from smallfry.engine.native import libfry
 
 VERSION = 1
 FP32, BF16 = 0, 1
+_UNSUPPORTED = 1
 _P, _I, _L, _F = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 
 
@@ -44,8 +45,8 @@ class AttentionArgs(ctypes.Structure):
     """``fry_attention``."""
 
     _fields_ = _fields(
-        "i kind; f eps; l batch length heads kv_heads head_dim; p qkv q_gain k_gain cosines sines out tops inverses dout dqkv "
-        "dq_gain dk_gain"
+        "i kind; f eps; l batch length heads kv_heads head_dim; p qkv q_gain k_gain cosines sines out tops inverses "
+        "dout dqkv dq_gain dk_gain"
     )
 
 
@@ -53,6 +54,12 @@ class CrossEntropyArgs(ctypes.Structure):
     """``fry_cross_entropy``."""
 
     _fields_ = _fields("i kind; f smoothing; l rows vocab; p logits targets scales losses; i gradient")
+
+
+class WeightGradientArgs(ctypes.Structure):
+    """``fry_weight_gradient``."""
+
+    _fields_ = _fields("l rows out_features in_features; p dy x dw")
 
 
 class StepArgs(ctypes.Structure):
@@ -78,6 +85,7 @@ def _library() -> ctypes.CDLL | None:
         return None
     for name in _STRUCTS:
         getattr(lib, name).argtypes = [_P]
+    lib.fry_weights_gradient.argtypes = [_P]
     lib.fry_momentum.argtypes = [_P, _P]
     lib.fry_add.argtypes = [_I, _L, _P, _P]
     lib.fry_sum_squares.argtypes = [_I, _L, _P, _P]
@@ -149,6 +157,16 @@ def call(name: str, args: ctypes.Structure) -> None:
     lib = _library()
     assert lib is not None
     _check(name, getattr(lib, name)(ctypes.byref(args)))
+
+
+def weight_gradient(args: WeightGradientArgs) -> bool:
+    """``fry_weights_gradient``: whether it was computed; False where a library's product is as fast."""
+    lib = _library()
+    assert lib is not None
+    code = lib.fry_weights_gradient(ctypes.byref(args))
+    if code != _UNSUPPORTED:
+        _check("fry_weights_gradient", code)
+    return bool(code != _UNSUPPORTED)
 
 
 def momentum(args: StepArgs) -> float:

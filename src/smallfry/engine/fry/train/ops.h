@@ -16,6 +16,10 @@ typedef struct {
     void (*attention_forward)(const fry_attention *a, int64_t item, char *scratch);
     void (*attention_backward)(const fry_attention *a, int64_t item, char *scratch, float *dq_gain, float *dk_gain);
     void (*cross_entropy)(const fry_cross_entropy *a, int64_t first, int64_t last);
+    /* The gradient of weights, by panels of the wider side; NULL where libraries do it well. */
+    int64_t (*gradient_panels)(const fry_weight_gradient *a);
+    int64_t (*gradient_bytes)(const fry_weight_gradient *a, int64_t panels);
+    void (*weight_gradient)(const fry_weight_gradient *a, int64_t first, int64_t last, char *scratch);
     void (*add)(int32_t kind, const void *x, float *sums, int64_t first, int64_t last);
     double (*sum_squares)(int32_t kind, const void *x, int64_t first, int64_t last);
     void (*adamw)(const fry_step *a, int64_t first, int64_t last);

@@ -96,6 +96,35 @@ static void amx_product(const int add, const uint32_t *a, int64_t lda, const uin
             _tile_stored(3, to + 16 * ldc + 16, ldc * 4);
         }
 }
+
+/* c (32, 32) (+)= blocks of a (32 rows of 16 pairs) times blocks of b (16 pairs of 32 columns). */
+INLINE void amx_blocks(const int add, const uint32_t *a, const uint32_t *b, int64_t steps, float *c) {
+    if (add) {
+        _tile_loadd(0, c, 128);
+        _tile_loadd(1, c + 16, 128);
+        _tile_loadd(2, c + 16 * 32, 128);
+        _tile_loadd(3, c + 16 * 32 + 16, 128);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int64_t s = 0; s < steps; s++, a += 512, b += 512) {
+        _tile_loadd(4, a, 64);
+        _tile_loadd(6, b, 128);
+        _tile_loadd(7, b + 16, 128);
+        _tile_loadd(5, a + 256, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, 128);
+    _tile_stored(1, c + 16, 128);
+    _tile_stored(2, c + 16 * 32, 128);
+    _tile_stored(3, c + 16 * 32 + 16, 128);
+}
 #else
 INLINE void start_products(fry_kind kind) { (void)kind; }
 INLINE void end_products(fry_kind kind) { (void)kind; }

@@ -251,6 +251,36 @@ int fry_attention_backward(const fry_attention *a) {
     return done ? FRY_OK : FRY_OUT_OF_MEMORY;
 }
 
+/* ---- weights ------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    const fry_weight_gradient *args;
+    int64_t panels, parts, bytes;
+    char *scratch; /* (parts, bytes) */
+} gradient;
+
+static void gradient_part(const void *data, int64_t part, int64_t slot) {
+    const gradient *g = data;
+    (void)slot;
+    ops()->weight_gradient(g->args, begin_of(g->panels, g->parts, part), begin_of(g->panels, g->parts, part + 1),
+                           g->scratch + part * g->bytes);
+}
+
+int fry_weights_gradient(const fry_weight_gradient *a) {
+    if (!is_size(a->rows) || !is_size(a->out) || !is_size(a->in)) return FRY_BAD_ARGUMENT;
+    if (!ops()->weight_gradient) return FRY_UNSUPPORTED;
+    /* Every thread lays the narrow side out for itself: a part each, and the sums are the same whatever their number. */
+    gradient g = {.args = a, .panels = ops()->gradient_panels(a)};
+    g.parts = threads < g.panels ? threads : g.panels;
+    g.bytes = round_up(ops()->gradient_bytes(a, (g.panels + g.parts - 1) / g.parts), ALIGNMENT);
+    void *memory = malloc((size_t)(g.bytes * g.parts + ALIGNMENT));
+    if (!memory) return FRY_OUT_OF_MEMORY;
+    g.scratch = line_up(memory);
+    share(g.parts, gradient_part, &g);
+    free(memory);
+    return FRY_OK;
+}
+
 /* ---- the optimizer ------------------------------------------------------------------------------------------------ */
 
 typedef struct {

@@ -83,6 +83,15 @@ typedef struct {
 } fry_cross_entropy;
 int fry_cross_entropy_rows(const fry_cross_entropy *args);
 
+/* dw (out, in) = the sum over rows of dy (rows, out) times x (rows, in), all bf16. Returns 1 where the kernel set has no
+ * faster way than a library's product. */
+typedef struct {
+    int64_t rows, out, in;
+    const void *dy, *x;
+    void *dw;
+} fry_weight_gradient;
+int fry_weights_gradient(const fry_weight_gradient *args);
+
 /* sums (count) += x (count) of a kind. */
 int fry_add(int32_t kind, int64_t count, const void *x, float *sums);
 
