@@ -1,21 +1,20 @@
-"""Model directories that transformers reads, and run states that lose nothing: both written atomically.
+"""Model directories that transformers reads, each file written atomically.
 
 A model directory holds ``config.json`` (of ``Qwen3ForCausalLM``), ``model.safetensors``, ``tokenizer.json``,
 ``tokenizer_config.json`` with a chat template, ``generation_config.json``, and ``smallfry.json`` with the form, the
-recipe, the job and the scores. A run state is ``state.safetensors`` beside ``state.json``, which carries the tensor
-file's SHA-256; the pair is replaced as one by renaming the JSON file last.
+recipe, the job and the scores.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from smallfry.architecture import MAX_POSITIONS, architecture_of, hf_config
@@ -23,6 +22,7 @@ from smallfry.engine.weights import FLAT_FILE, read_flat
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json, write_atomic
 from smallfry.model import Transformer
+from smallfry.tensorfiles import write_tensors
 from smallfry.tokenizer import ASSISTANT, BOS, CHAT_TEMPLATE, END, PAD, SPECIALS, Tokenizer
 
 FORMAT = "smallfry-model/1"
@@ -36,12 +36,14 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     """
     part = path.with_name(path.name + ".part")
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part, metadata)
-        digest = hashlib.sha256(part.read_bytes()).hexdigest()
+        digest, _ = write_tensors(part, tensors, metadata)
         part.replace(path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise SmallfryError(f"{path}: cannot write ({error}); free some space or choose another --out") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise SmallfryError(f"{path}: cannot write ({why}); free some space or choose another --out") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return digest
 
 
@@ -191,40 +193,3 @@ def load_weights(path: Path, dtype: torch.dtype | None = None) -> Transformer:
 
 def _dump(data: dict[str, Any]) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-
-
-# ---- run states -----------------------------------------------------------------------------------------------------
-
-
-def save_state(path: Path, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-    """Save a run so that a crash at any moment leaves the last complete save readable.
-
-    Args:
-        path: The run's directory; made if need be.
-        tensors: Optimizer and weights.
-        plain: Position, curve and settings; must be JSON.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    name = f"state-{plain['step']}.safetensors"
-    digest = save_tensors(path / name, tensors)
-    write_atomic(path / "state.json", json.dumps({**plain, "file": name, "sha256": digest}))
-    for old in path.glob("state-*.safetensors"):
-        if old.name != name:
-            old.unlink()
-
-
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The last complete save in a run directory, or None when there is none.
-
-    Raises:
-        SmallfryError: When the save is damaged.
-    """
-    if not (path / "state.json").exists():
-        return None
-    plain = read_json(path / "state.json")
-    file = path / Path(str(plain["file"])).name
-    if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != plain["sha256"]:
-        raise SmallfryError(
-            f"{file}: damaged or missing save (checksum differs); remove {path} to start this run again"
-        )
-    return load_file(file), plain

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,9 +21,24 @@ from torch import Tensor
 from smallfry.engine import training
 from smallfry.engine.training import AttentionArgs, CrossEntropyArgs, NormArgs, SwigluArgs, WeightGradientArgs
 
+_MOST_HEAD = 512
 _KINDS = {torch.float32: training.FP32, torch.bfloat16: training.BF16}
 # Logits that are held at once: few enough for the caches, many enough that adding up the table's gradient is not felt.
 _LOGITS, _LOGIT_ROWS, _MOST_LOGITS = 1 << 22, 1024, 1 << 24
+
+
+_switched_off = False
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """Inside, everything is computed by PyTorch: for comparing, and for finding out which of the two is wrong."""
+    global _switched_off
+    before, _switched_off = _switched_off, True
+    try:
+        yield
+    finally:
+        _switched_off = before
 
 
 @functools.cache
@@ -32,7 +49,8 @@ def available() -> bool:
 
 def usable(x: Tensor, head_dim: int) -> bool:
     """Whether these kernels compute with this tensor's device, precision and heads."""
-    return x.device.type == "cpu" and x.dtype in _KINDS and head_dim % 2 == 0 and head_dim <= 512 and available()
+    fits = x.device.type == "cpu" and x.dtype in _KINDS and head_dim % 2 == 0 and head_dim <= _MOST_HEAD
+    return fits and not _switched_off and available()
 
 
 def kind_of(x: Tensor) -> int:

@@ -43,9 +43,21 @@ def limit_threads() -> None:
     """One thread a process: repeatable to the bit, and processes fill the cores better than threads."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    use_threads(1)
+
+
+def use_threads(count: int) -> int:
+    """Let PyTorch's products and libfry's kernels share as many threads.
+
+    Returns:
+        How many share the kernels' work: 1 where PyTorch's threads cannot be shared.
+    """
     import torch
 
-    torch.set_num_threads(1)
+    from smallfry.engine import training
+
+    torch.set_num_threads(count)
+    return training.set_threads(count)
 
 
 def default_device() -> torch.device:

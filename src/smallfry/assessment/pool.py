@@ -22,6 +22,7 @@ from smallfry.errors import CandidateError, SmallfryError
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
 from smallfry.machine import keep_freed_memory, limit_threads
+from smallfry.runstate import remove_states
 from smallfry.train import Progress
 
 Task = RungTask | BaselineTask
@@ -107,8 +108,13 @@ def _fit(c: _Context, task: Task) -> Result:
             last = now
             c.reports.put((task.key, progress))
 
-    outcome = run_rung(c.job, task, c.out, c.codec, c.resume, watch, c.stop.is_set)
+    def say(text: str) -> None:
+        c.reports.put((task.key, text))
+
+    outcome = run_rung(c.job, task, c.out, c.codec, c.resume, watch, c.stop.is_set, say)
     outcome.save(path)
+    if outcome.finished:
+        remove_states(path.parent)
     return Result(task, outcome)
 
 
@@ -122,16 +128,17 @@ class Pool:
         resume: Whether finished outcomes and saved states in ``out`` are used.
         workers: Processes.
         watch: Told a task's key and progress.
+        say: Told a task's key and one line on what went wrong with it and was mended.
     """
 
     def __init__(
         self, job: Job, codec: FrameCodec | None, out: Path, resume: bool, workers: int,
-        watch: Callable[[str, Progress], None],
+        watch: Callable[[str, Progress], None], say: Callable[[str, str], None] | None = None,
     ) -> None:  # fmt: skip
         context = multiprocessing.get_context("spawn")
         self._reports = context.Queue()
         self._stop = context.Event()
-        self._watch = watch
+        self._watch, self._say = watch, say
         self.workers = workers
         with _one_thread():
             self._pool = ProcessPoolExecutor(
@@ -192,8 +199,11 @@ class Pool:
     def _drain(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                key, progress = self._reports.get_nowait()
-                self._watch(key, progress)
+                key, report = self._reports.get_nowait()
+                if isinstance(report, Progress):
+                    self._watch(key, report)
+                elif self._say is not None:
+                    self._say(key, report)
 
 
 @contextlib.contextmanager

@@ -186,6 +186,7 @@ def longest_answer(job: Job, form: Form) -> int:
 def run_rung(
     job: Job, task: RungTask, out: Path, codec: FrameCodec | None, resume: bool,
     watch: Callable[[Progress], None] | None = None, should_stop: Callable[[], bool] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Outcome:  # fmt: skip
     """Train one rung with one seed, save the model, and ask it.
 
@@ -197,6 +198,7 @@ def run_rung(
         resume: Go on from an earlier state of the same training.
         watch: Told of every step.
         should_stop: Asked after every step; True saves the state and gives an unfinished outcome.
+        say: Told of what went wrong and was mended.
     """
     import torch
 
@@ -218,13 +220,13 @@ def run_rung(
     run_dir = None if task.pilot else out / "work" / task.key
     trained = train(
         model, data, recipe, run_dir=run_dir, resume=resume, measure=measure,
-        measure_every=max(1.0, recipe.epochs / 8), watch=watch, should_stop=should_stop,
+        measure_every=max(1.0, recipe.epochs / 8), watch=watch, should_stop=should_stop, say=say,
     )  # fmt: skip
     outcome = Outcome(
         task.rung, shape.params, predictor.size_bytes(), trained.seconds, tokens=trained.tokens,
         recipe=recipe.to_dict(), shape=asdict(shape), skipped=data.skipped,
         shortened=sum(form.shortens(e.input) for e in (*job.train, *job.test)), finished=trained.finished,
-        curve=[asdict(p) for p in trained.curve],
+        curve=[asdict(p) for p in trained.curve], note="; ".join(trained.notes),
     )  # fmt: skip
     if not trained.finished:
         return outcome
