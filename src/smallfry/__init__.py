@@ -14,14 +14,15 @@ from smallfry.job import Example, Job
 if TYPE_CHECKING:
     from smallfry.api import assess, load
     from smallfry.check import card
+    from smallfry.pretraining import pretrain
     from smallfry.record import Assessment
     from smallfry.sizes import ladder
 
-__all__ = ["Assessment", "Example", "Job", "SmallfryError", "assess", "card", "ladder", "load"]
+__all__ = ["Assessment", "Example", "Job", "SmallfryError", "assess", "card", "ladder", "load", "pretrain"]
 
 _HOMES = {
     "Assessment": "smallfry.record", "assess": "smallfry.api", "card": "smallfry.check", "ladder": "smallfry.sizes",
-    "load": "smallfry.api",
+    "load": "smallfry.api", "pretrain": "smallfry.pretraining",
 }  # fmt: skip
 
 

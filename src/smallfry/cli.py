@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.table import Table
 
-from smallfry import cli_models
+from smallfry import cli_bench, cli_models, cli_train
 from smallfry.cli_common import (
     InputColumn,
     JobArg,
@@ -238,12 +238,14 @@ def _ints(text: str, option: str) -> tuple[int, ...]:
     return found
 
 
+app.command()(cli_train.pretrain)
 app.command()(cli_models.run)
 app.command()(cli_models.chat)
 app.command()(cli_models.serve)
 app.command()(cli_models.export)
 app.command(name="import")(cli_models.import_)
 app.command()(cli_models.quantize)
+app.add_typer(cli_bench.bench, name="bench")
 
 
 if __name__ == "__main__":

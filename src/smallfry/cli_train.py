@@ -1,0 +1,227 @@
+"""The commands that train on raw text."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from smallfry.cli_common import Json, console, print_json
+from smallfry.errors import SmallfryError
+
+if TYPE_CHECKING:
+    from smallfry.corpus.build import Progress as CorpusProgress
+    from smallfry.pretrain_plan import Line
+    from smallfry.pretrain_record import Pretrained
+    from smallfry.train import Progress
+
+_RECENT = 20  # losses that the one shown is about the mean of
+_EVERY = 0.2  # seconds between two drawings
+_PLAIN_EVERY = 20.0  # seconds between two lines where the output is no terminal
+
+
+def pretrain(
+    corpora: Annotated[list[str] | None, typer.Argument(
+        metavar="CORPUS...", help="Text, .jsonl, .parquet, a folder, hf:owner/name or a corpus made before; "
+        "A.txt:3 B.jsonl:1 mixes by weight",
+    )] = None,
+    size: Annotated[str | None, typer.Option(help="A rung of the ladder or a size such as 750k (default: 1m)")] = None,
+    vocab: Annotated[int | None, typer.Option(help="Vocabulary size (default: by the size)")] = None,
+    tokens: Annotated[str | None, typer.Option(
+        help="Tokens to train on, such as 20m (default: 20 a parameter, at most 4 passes)"
+    )] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train for about so long at most")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="Tokens a row (default: 256)")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory to write (default: runs/CORPUS-SIZE)")] = None,
+    valid: Annotated[float | None, typer.Option(
+        help="Share of the documents held out (default: 0.01, more of a small corpus)"
+    )] = None,
+    column: Annotated[str | None, typer.Option(help="Column of the text in .jsonl, .parquet and hub rows")] = None,
+    separator: Annotated[str | None, typer.Option(
+        help="Between documents of text files: auto, blank (lines), file (each is one), or a text"
+    )] = None,
+    skip: Annotated[str | None, typer.Option(
+        help="Cleaning steps to leave out: short, letters, broken, repeated-lines, repetitive, contaminated, "
+        "duplicates, near-duplicates, or all"
+    )] = None,
+    data_dir: Annotated[Path | None, typer.Option(
+        help="Folder of the suites' data: documents that hold their items are left out"
+    )] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json to use instead of training one")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and order (default: 0)")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that tokenise; 0 is one a core")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a language model on raw text: clean, hold out, tokenise, train, measure."""
+    from smallfry.parallel import start
+    from smallfry.pretraining import pretrain as run_pretraining
+
+    settings: dict[str, Any] = {
+        "size": size, "vocab": vocab, "tokens": None if tokens is None else parse_tokens(tokens), "minutes": minutes,
+        "seq_len": seq_len, "valid": valid, "column": column, "separator": separator, "skip": skip,
+        "data_dir": data_dir and str(data_dir), "tokenizer": tokenizer and str(tokenizer), "seed": seed,
+    }  # fmt: skip
+    given = {name: value for name, value in settings.items() if value is not None}
+    world = start()
+    world.quiet()
+    with PretrainingView(console) as view:
+        done = run_pretraining(
+            *(corpora or ()), out=out, resume=resume, force=force, workers=workers, watcher=view, world=world, **given
+        )
+    world.close()
+    if not world.main:
+        return
+    show(done)
+    if as_json:
+        print_json(done.to_dict())
+
+
+def parse_tokens(text: str) -> int:
+    """``20m`` -> 20,000,000; also ``200k``, ``1.5b`` and plain numbers.
+
+    Raises:
+        SmallfryError: It is none of these.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)([kmb]?)", text.strip().lower().replace(",", ""), re.ASCII)
+    number = round(float(found[1]) * {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}[found[2]]) if found else 0
+    if number < 1:
+        raise SmallfryError(f"--tokens {text}: expected a number of tokens such as 200k, 20m or 1.5b")
+    return number
+
+
+def show(done: Pretrained) -> None:
+    """The result, and what can be done with it."""
+    from smallfry.progress import duration
+
+    speed = done.tokens / max(done.seconds, 1e-9)
+    console.print(
+        f"\ntrained {done.tokens:,} tokens in {duration(done.seconds)} ({speed:,.0f} tokens/s)", highlight=False
+    )
+    if (held := done.held_out) is not None:
+        interval = f" (95% interval {held.ci[0]:.3f} to {held.ci[1]:.3f})" if held.ci else ""
+        console.print(Text(f"held-out text: {held.bits_per_byte:.3f} bits per byte{interval}", style="bold"))
+        of = f" of {held.total:,}" if held.total > held.documents else ""
+        console.print(
+            f"  on {held.documents:,}{of} documents, {held.n_bytes:,} bytes\n"
+            f"  for comparison: {held.unigram:.3f} by token frequencies alone, 8 by guessing bytes", highlight=False,
+        )  # fmt: skip
+        for name, bits in held.by_source.items():
+            console.print(f"  {name}: {bits:.3f}", markup=False, highlight=False)
+    for note in done.notes:
+        console.print(note, style="yellow", markup=False, highlight=False)
+    console.print(f"model   {done.out}   ({done.params:,} parameters)", markup=False, highlight=False, soft_wrap=True)
+    from smallfry.pretrain_record import use
+
+    for command in use(done):
+        console.print(f"try it  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+class PretrainingView:
+    """Draws a pretraining on a terminal; plain lines where the output is not one.
+
+    Args:
+        console: Where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars = Bars(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"),
+            console=console, transient=True,
+        )  # fmt: skip
+        self._task = self._bars.add_task("", total=None, state="", visible=False)
+        self._drawn = 0.0
+        self._loss, self._losses = 0.0, 0
+        self._first: tuple[float, float] | None = None  # share and seconds when this process began
+        self._speed: tuple[float, int, float] | None = None
+
+    def __enter__(self) -> PretrainingView:
+        if self.console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """A sentence."""
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def made(self, progress: CorpusProgress) -> None:
+        """How far the corpus is."""
+        state = f"{progress.documents:,} documents, {progress.text_bytes / 1e6:,.1f} MB, {progress.tokens:,} tokens"
+        self._draw("corpus", None, state)
+
+    def cleaned(self, lines: Sequence[tuple[str, str]]) -> None:
+        """What is in the corpus."""
+        self._hide()
+        table = _table("Corpus")
+        for name, text in lines:
+            table.add_row(escape(name), escape(text))
+        self.console.print(table)
+
+    def decided(self, lines: Sequence[Line]) -> None:
+        """Settings and their reasons."""
+        table = _table("Plan")
+        for line in lines:
+            table.add_row(escape(line.name), f"[bold]{escape(line.value)}[/bold]", escape(line.reason))
+        self.console.print(table)
+
+    def step(self, progress: Progress) -> None:
+        """A step of the training."""
+        self._losses += 1
+        self._loss += (progress.loss - self._loss) / min(self._losses, _RECENT)
+        if self._first is None:
+            self._first = (progress.done, progress.seconds)
+        self._draw("training", progress.done, self._state(progress))
+
+    def measured(self, progress: Progress, bits: float) -> None:
+        """Bits per byte on the sample."""
+        self._drawn = time.perf_counter()
+        line = f"{progress.done:>4.0%}  {self._state(progress)}  held-out sample {bits:.3f} bits per byte"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _state(self, progress: Progress) -> str:
+        from smallfry.progress import duration
+
+        state = f"step {progress.step:>6,}  loss {self._loss:.3f}  {progress.tokens_per_second:,.0f} tokens/s"
+        if self._first is not None and self._first[0] < progress.done < 1:
+            rate = (progress.seconds - self._first[1]) / (progress.done - self._first[0])
+            state += f"  {duration(rate * (1 - progress.done))} left"
+        return state
+
+    def _draw(self, what: str, done: float | None, state: str) -> None:
+        now = time.perf_counter()
+        terminal = self.console.is_terminal
+        if now - self._drawn < (_EVERY if terminal else _PLAIN_EVERY):
+            return
+        self._drawn = now
+        if terminal:
+            self._bars.update(self._task, description=what, total=done and 1.0, completed=done or 0.0, state=state,
+                              visible=True)  # fmt: skip
+        elif done is None or done > 0:
+            share = f"{what}: " if done is None else f"{done:>4.0%}  "
+            self.console.print(f"{share}{state}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def _hide(self) -> None:
+        self._bars.update(self._task, visible=False)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))

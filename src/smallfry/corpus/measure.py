@@ -1,0 +1,110 @@
+"""How well a model knows a corpus's held-out documents: bits per byte, beside what needs no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from smallfry.corpus.shards import HELD_OUT, Corpus, read_held_out
+from smallfry.evals.statistics import bootstrap_statistic
+from smallfry.evals.suites.scoring import LanguageModel
+from smallfry.evals.suites.text import FEWEST, bits_per_byte, bits_rate
+from smallfry.tokenizer import SPECIALS
+
+SAMPLE_BYTES = 64_000
+"""Held-out text that is measured while a training runs."""
+MOST_BYTES = 5_000_000
+"""Held-out text that is measured at its end; of more, the first documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Held-out documents.
+
+    Args:
+        texts: The documents.
+        sources: Which source each is from.
+        total: How many there are altogether.
+    """
+
+    texts: list[str]
+    sources: list[str]
+    total: int
+
+
+@dataclass(slots=True)
+class Measured:
+    """Bits per byte of held-out documents.
+
+    Args:
+        bits_per_byte: Of all of them.
+        ci: 95% interval over documents; None where there are too few to tell.
+        documents: How many were measured.
+        total: How many are held out.
+        n_bytes: Bytes that were measured.
+        unigram: What knowing nothing but each token's frequency gives.
+        by_source: Of each source of a mixture.
+    """
+
+    bits_per_byte: float
+    ci: tuple[float, float] | None
+    documents: int
+    total: int
+    n_bytes: int
+    unigram: float
+    by_source: dict[str, float] = field(default_factory=dict)
+
+
+def held_out(corpus: Corpus, most: int = MOST_BYTES) -> HeldOut:
+    """The corpus's held-out documents, the first ones where they are many bytes."""
+    texts: list[str] = []
+    sources: list[str] = []
+    total = size = 0
+    for text, source in read_held_out(corpus.path / HELD_OUT, corpus.index["held_out_sha256"]):
+        total += 1
+        size += len(text.encode())
+        if size <= most or not texts:
+            texts.append(text)
+            sources.append(source)
+    return HeldOut(texts, sources, total)
+
+
+def sample(documents: HeldOut, most: int = SAMPLE_BYTES) -> list[str]:
+    """Documents spread evenly over the held-out ones, of about ``most`` bytes together; always the same ones."""
+    size = sum(len(text.encode()) for text in documents.texts)
+    step = max(1, round(size / most))
+    return documents.texts[::step]
+
+
+def measure(model: LanguageModel, documents: HeldOut, corpus: Corpus) -> Measured:
+    """Score the held-out documents.
+
+    Args:
+        model: Any language model.
+        documents: At least one.
+        corpus: For the frequencies of its tokens.
+    """
+    found = bits_per_byte(model, documents.texts)
+    interval = bootstrap_statistic(found.sums, bits_rate) if found.documents >= FEWEST else None
+    owners = np.array(documents.sources)
+    names = dict.fromkeys(documents.sources)
+    by_source = {n: float(bits_rate(found.sums[owners == n].sum(axis=0, keepdims=True))[0]) for n in names}
+    return Measured(
+        found.score, interval, found.documents, documents.total, found.n_bytes, unigram_bits(corpus, documents.texts),
+        by_source if len(names) > 1 else {},
+    )  # fmt: skip
+
+
+def unigram_bits(corpus: Corpus, texts: Sequence[str]) -> float:
+    """Bits per byte of a model that knows only how frequent each token is: a control that any training must beat."""
+    tokenizer = corpus.tokenizer
+    counts = sum(stream.counts(tokenizer.vocab_size) for stream in corpus.streams) + np.ones(tokenizer.vocab_size)
+    counts[: len(SPECIALS)] = 0.0
+    costs = -np.log2(np.maximum(counts, 1e-9) / counts.sum())
+    bits = sum(float(costs[tokenizer.encode(text)].sum()) for text in texts)
+    total = bits / max(1, sum(len(text.encode()) for text in texts))
+    assert math.isfinite(total)
+    return total

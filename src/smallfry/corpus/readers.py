@@ -1,0 +1,326 @@
+"""Documents out of text files, JSON Lines, Parquet files and the hub, one after another: no corpus is held in memory.
+
+Hostile bytes do not stop a corpus: what is no UTF-8 becomes the replacement character and is counted, a broken row is
+left out and counted, and only a file that is broken throughout is an error.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from smallfry.errors import SmallfryError
+from smallfry.loading.readers import CHUNK_BYTES, MAX_GZIP_RATIO, MAX_LINE_BYTES, RATIO_FREE_BYTES
+
+SECTION = 20_000
+"""Characters a document has at most: a longer one is cut at a paragraph, a line or a sentence into several."""
+END_OF_TEXT = "<|endoftext|>"
+KINDS: dict[str, Literal["text", "jsonl", "parquet"]] = {
+    ".txt": "text", ".text": "text", ".md": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+}  # fmt: skip
+ACCEPTED = ".txt, .md, .jsonl (each also with .gz), .parquet, a folder of these, or hf:owner/name"
+
+_BLANK = re.compile(r"\n(?:[ \t]*\n)+")
+_BLANKS = re.compile(r"\n(?:[ \t]*\n){2,}")
+_MANY_BROKEN, _BROKEN_SHARE = 10, 0.01
+_REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    r"""How files are cut into documents.
+
+    Args:
+        column: The column of JSON Lines, Parquet and hub rows that holds the text.
+        separator: What stands between two documents of a text file: ``auto`` (``<|endoftext|>`` where the file has it,
+            else two or more blank lines, else nothing), ``blank`` (any run of blank lines), ``file`` (a file is one
+            document), or a text of one's own, in which ``\n`` and ``\t`` are a line break and a tab.
+    """
+
+    column: str = "text"
+    separator: str = "auto"
+
+
+def kind_of(path: Path) -> Literal["text", "jsonl", "parquet"] | None:
+    """What a file's name promises, or None where it is nothing that can be read."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packed = suffixes[-1:] == [".gz"]
+    kind = KINDS.get((suffixes[:-1] if packed else suffixes)[-1:][0]) if suffixes[packed:] else None
+    return None if packed and kind == "parquet" else kind
+
+
+def file_documents(path: Path, reading: Reading, tally: Counter[str]) -> Iterator[str]:
+    """The documents of one file, stripped, empty ones left out, long ones cut.
+
+    Args:
+        path: A file whose `kind_of` is known.
+        reading: How it is cut.
+        tally: Counts ``replaced characters``, ``broken rows``, ``rows without text`` and ``cuts`` in long documents.
+
+    Raises:
+        SmallfryError: It cannot be read, lacks the column, or is broken throughout.
+    """
+    kind = kind_of(path)
+    if kind == "text":
+        pieces = _text_pieces(path, reading.separator, tally)
+    elif kind == "jsonl":
+        pieces = _column(str(path), "line", _json_rows(path, tally), reading.column, tally)
+    else:
+        pieces = _column(str(path), "row", _parquet_rows(path, reading.column), reading.column, tally)
+    return _sections(pieces, tally)
+
+
+def hub_documents(source: str, reading: Reading, tally: Counter[str]) -> Iterator[str]:
+    """The documents of a data set of the Hugging Face hub, streamed.
+
+    Args:
+        source: ``hf:owner/name``, with ``:config`` and ``@split`` (default: train) behind it where needed.
+        reading: Names the column.
+        tally: As in `file_documents`.
+
+    Raises:
+        SmallfryError: ``datasets`` is missing, the data set cannot be had, or it lacks the column.
+    """
+    name, _, split = source.removeprefix("hf:").partition("@")
+    name, _, config = name.partition(":")
+    if name.count("/") != 1 or not all(name.split("/")):
+        raise SmallfryError(f"{source}: expected hf:owner/name, hf:owner/name:config or hf:owner/name@split")
+    try:
+        import datasets
+    except ImportError:
+        raise SmallfryError(f"{source}: hub data needs datasets; run: pip install 'smallfry[hub]'") from None
+
+    def rows() -> Iterator[tuple[int, Any]]:
+        try:
+            found = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
+            yield from enumerate(found, 1)
+        except Exception as error:  # the library raises its own, the hub client's, fsspec's and built-in exceptions
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise SmallfryError(
+                f"{source}: could not be streamed ({reason}); check the name, the config (hf:owner/name:config), "
+                "the split (hf:owner/name@split) and the network"
+            ) from None
+
+    return _sections(_column(source, "row", rows(), reading.column, tally), tally)
+
+
+# ---- documents ------------------------------------------------------------------------------------------------------
+
+
+def _sections(texts: Iterable[str], tally: Counter[str]) -> Iterator[str]:
+    for text in texts:
+        rest = whole_characters(text, tally).strip()
+        while rest:
+            section, rest = cut(rest)
+            if rest:
+                tally["cuts"] += 1
+            yield section
+
+
+def whole_characters(text: str, tally: Counter[str]) -> str:
+    """The text with half characters (lone surrogates, which JSON can spell and UTF-8 cannot) replaced."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        tally["replaced characters"] += sum("\ud800" <= char <= "\udfff" for char in text)
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
+
+
+def cut(text: str, most: int = SECTION) -> tuple[str, str]:
+    """A section of at most ``most`` characters and the rest, both stripped; cut in the section's second half."""
+    if len(text) <= most:
+        return text, ""
+    for mark, keep in (("\n\n", 0), ("\n", 0), (". ", 1), (" ", 0)):
+        at = text.rfind(mark, most // 2, most)
+        if at > 0:
+            return text[: at + keep].rstrip(), text[at + keep :].lstrip()
+    return text[:most], text[most:].lstrip()
+
+
+def _column(label: str, unit: str, rows: Iterable[tuple[int, Any]], column: str, tally: Counter[str]) -> Iterator[str]:
+    """One column of rows; the first row must have it, later ones may lack it."""
+    first = True
+    for number, row in rows:
+        value = row.get(column)
+        if first and value is None:
+            columns = ", ".join(map(str, list(row)[:12]))
+            raise SmallfryError(
+                f"{label}, {unit} {number}: no column {column!r}; found: {columns}; name the column with --column"
+            )
+        first = False
+        if isinstance(value, str) and value and not value.isspace():
+            yield value
+        else:
+            tally["rows without text"] += 1
+
+
+# ---- bytes ----------------------------------------------------------------------------------------------------------
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """The file's bytes after decompression; gzip is known by its first bytes, whatever the name says."""
+    try:
+        with path.open("rb") as raw:
+            packed = raw.peek(2)[:2] == b"\x1f\x8b"
+            stream: IO[bytes] = gzip.GzipFile(fileobj=raw, mode="rb") if packed else raw  # type: ignore[assignment]
+            total = 0
+            while chunk := stream.read(CHUNK_BYTES):
+                if not total:
+                    _check_start(path, chunk)
+                total += len(chunk)
+                if packed and total > RATIO_FREE_BYTES and total > MAX_GZIP_RATIO * raw.tell():
+                    raise SmallfryError(
+                        f"{path}: unpacks to more than {MAX_GZIP_RATIO} times its size, which text does not; "
+                        "if it is meant so, unpack it and give the plain file"
+                    )
+                yield chunk
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SmallfryError(f"{path}: damaged gzip ({error}); copy it again") from None
+    except OSError as error:
+        raise SmallfryError(f"{path}: cannot be read ({error.strerror or error}); check file and disk") from None
+
+
+def _check_start(path: Path, start: bytes) -> None:
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SmallfryError(f"{path}: is UTF-16, expected UTF-8; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    if b"\0" in start[:8192]:
+        raise SmallfryError(f"{path}: is a binary file, expected UTF-8 text; accepted are {ACCEPTED}")
+
+
+def _text_pieces(path: Path, separator: str, tally: Counter[str]) -> Iterator[str]:
+    """A text file's documents; of one that does not end soon, parts that are cut as `_sections` would."""
+    pattern: re.Pattern[str] | None = None
+    buffer = ""
+    for number, piece in enumerate(_decoded(path, tally)):
+        if not number:
+            pattern = separator_pattern(separator, piece)
+        buffer += piece
+        start = 0
+        # A match that ends where the buffer does may go on in the next piece.
+        while pattern and (found := pattern.search(buffer, start)) and found.end() < len(buffer):
+            yield buffer[start : found.start()]
+            start = found.end()
+        buffer = buffer[start:]
+        while len(buffer) > 2 * SECTION:
+            part, buffer = cut(buffer)
+            tally["cuts"] += 1
+            yield part
+    yield from pattern.split(buffer) if pattern else (buffer,)
+
+
+def separator_pattern(separator: str, start: str) -> re.Pattern[str] | None:
+    """What cuts a text file into documents; None where it is one.
+
+    Args:
+        separator: As in `Reading`.
+        start: The file's first megabyte, on which ``auto`` decides.
+
+    Raises:
+        SmallfryError: The separator is empty.
+    """
+    if separator == "auto":
+        if END_OF_TEXT in start:
+            return re.compile(re.escape(END_OF_TEXT))
+        return _BLANKS if _BLANKS.search(start) else None
+    if separator == "blank":
+        return _BLANK
+    if separator == "file":
+        return None
+    literal = separator.replace("\\n", "\n").replace("\\t", "\t")
+    if not literal:
+        raise SmallfryError("--separator: is empty; give a text, or auto, blank or file")
+    return re.compile(re.escape(literal))
+
+
+def _decoded(path: Path, tally: Counter[str]) -> Iterator[str]:
+    """Text with every line end as a line feed; bytes that are no UTF-8 become U+FFFD and are counted."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+    for number, chunk in enumerate(_chunks(path)):
+        data = chunk.removeprefix(codecs.BOM_UTF8) if not number else chunk
+        text = decoder.decode(data)
+        if _REPLACEMENT in text:
+            tally["replaced characters"] += max(0, text.count(_REPLACEMENT) - data.count(b"\xef\xbf\xbd"))
+        if text:
+            yield text
+    if end := decoder.decode(b"", final=True):
+        tally["replaced characters"] += end.count(_REPLACEMENT)
+        yield end
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    number, rest = 0, b""
+    for chunk in _chunks(path):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number += 1
+            yield number, line
+        if len(rest) > MAX_LINE_BYTES:
+            raise SmallfryError(
+                f"{path}, line {number + 1}: longer than {MAX_LINE_BYTES / 2**20:g} MB; expected one document a line: "
+                "put line breaks between the rows"
+            )
+    if rest:
+        yield number + 1, rest
+
+
+def _json_rows(path: Path, tally: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = broken = 0
+    first = ""
+    for number, line in _lines(path):
+        text = line.decode("utf-8", "replace").removeprefix("\ufeff")
+        if not text or text.isspace():
+            continue
+        try:
+            row = json.loads(text)
+            problem = "" if isinstance(row, dict) else f"a JSON {type(row).__name__}, expected an object"
+        except (ValueError, RecursionError) as error:
+            problem = f"invalid JSON ({error.msg})" if isinstance(error, json.JSONDecodeError) else "invalid JSON"
+        if problem:
+            broken += 1
+            tally["broken rows"] += 1
+            first = first or f"{path}, line {number}: {problem}"
+            if broken >= _MANY_BROKEN and broken > _BROKEN_SHARE * (rows + broken):
+                raise _broken(first, broken, rows + broken)
+            continue
+        if _REPLACEMENT in text:
+            tally["replaced characters"] += max(0, text.count(_REPLACEMENT) - line.count(b"\xef\xbf\xbd"))
+        rows += 1
+        yield number, row
+    if first and not rows:
+        raise _broken(first, broken, broken)
+
+
+def _broken(first: str, broken: int, rows: int) -> SmallfryError:
+    return SmallfryError(
+        f'{first}; so are {broken:,} of the first {rows:,} rows: expected one object a line like {{"text": "..."}}'
+    )
+
+
+def _parquet_rows(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise SmallfryError(f"{path}: reading Parquet needs pyarrow; run: pip install 'smallfry[lab]'") from None
+    number = 0
+    try:
+        file = pq.ParquetFile(path)
+        names: list[str] = file.schema_arrow.names
+        # At least one column, so that a wrong name is told by the row that lacks it.
+        for batch in file.iter_batches(batch_size=256, columns=[column] if column in names else None):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise SmallfryError(f"{path}, row {number + 1}: not readable as Parquet ({reason}); copy it again") from None

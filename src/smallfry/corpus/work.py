@@ -1,0 +1,189 @@
+"""One document after another through filters, fingerprints and tokenizer: here, or in processes side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smallfry.corpus.cleaning import RUN, Signer, among, fault, fingerprint
+from smallfry.errors import SmallfryError
+from smallfry.tokenizer import BOS, END, Tokenizer
+
+CHUNK_CHARS, CHUNK_DOCUMENTS = 1 << 18, 512
+PARALLEL_BYTES = 16 << 20
+"""Text from which on processes pay: each takes a second or two to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A document that was looked at.
+
+    Args:
+        fault: The quality filter that it does not pass; what follows is then empty.
+        key: Hash of its text up to white space.
+        draw: In [0, 1), from its text alone: below the held-out share it is held out.
+        signature: MinHash signature, where near duplicates are looked for.
+        met: Hashes of runs of words that it shares with benchmark items.
+        ids: ``<|bos|>``, its tokens, ``<|end|>``.
+        text_bytes: Of UTF-8.
+    """
+
+    fault: str | None
+    key: int = 0
+    draw: float = 0.0
+    signature: np.ndarray | None = None
+    met: Sequence[int] = ()
+    ids: np.ndarray | None = None
+    text_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker knows.
+
+    Args:
+        tokenizer: ``tokenizer.json``.
+        steps: Cleaning steps that are taken.
+        items: Sorted hashes of the suites' runs of words, or empty.
+        dtype: Of token ids.
+    """
+
+    tokenizer: Path
+    steps: frozenset[str]
+    items: np.ndarray
+    dtype: np.dtype[Any]
+
+
+class Worker:
+    """Looks at documents.
+
+    Args:
+        task: How.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.hf = Tokenizer.load(task.tokenizer).hf
+        self.hf.encode_special_tokens = True  # "<|end|>" in a corpus is text, not the end of one
+        self.signer = Signer() if "near-duplicates" in task.steps else None
+        self.runs: Any = None
+        if len(task.items):
+            from smallfry.evals.suites.contamination import Runs
+
+            self.runs = Runs(RUN)
+
+    def __call__(self, texts: Sequence[str]) -> list[Done]:
+        """Look at a chunk of documents."""
+        faults = [fault(text, self.task.steps) for text in texts]
+        kept = [text for text, found in zip(texts, faults, strict=True) if found is None]
+        encoded = iter(self.hf.encode_batch_fast(kept, add_special_tokens=False) if kept else ())
+        return [self._done(t, next(encoded).ids) if f is None else Done(f) for t, f in zip(texts, faults, strict=True)]
+
+    def _done(self, text: str, tokens: Sequence[int]) -> Done:
+        key, draw = fingerprint(text)
+        ids = np.empty(len(tokens) + 2, dtype=self.task.dtype)
+        ids[0], ids[1:-1], ids[-1] = BOS, tokens, END
+        met = among(self.runs.of(text), self.task.items) if self.runs is not None else ()
+        signature = self.signer(text) if self.signer is not None else None
+        return Done(None, key, draw, signature, met, ids, len(text.encode()))
+
+
+def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in lists of about a quarter of a megabyte."""
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if size >= CHUNK_CHARS or len(chunk) >= CHUNK_DOCUMENTS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def work(task: Task, texts: Iterable[str], workers: int) -> Generator[tuple[str, Done]]:
+    """Look at documents; the results come in their order whatever the number of processes.
+
+    Args:
+        task: How.
+        texts: Documents, taken as processes become free.
+        workers: Processes; 1 does the work in this one.
+
+    Raises:
+        SmallfryError: A process died.
+    """
+    if workers <= 1:
+        worker = Worker(task)
+        for chunk in chunks(texts):
+            yield from zip(chunk, worker(chunk), strict=True)
+        return
+    with _quiet_children():
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(task,))
+        ahead: deque[tuple[list[str], Future[list[Done]]]] = deque()
+        try:
+            for chunk in chunks(texts):
+                ahead.append((chunk, pool.submit(_look, chunk)))
+                if len(ahead) > 2 * workers:
+                    first, done = ahead.popleft()
+                    yield from zip(first, done.result(), strict=True)
+            for first, done in ahead:
+                yield from zip(first, done.result(), strict=True)
+        except BrokenProcessPool:
+            raise SmallfryError(
+                "a process that tokenises died: out of memory, or a script calls pretrain outside "
+                "`if __name__ == '__main__':`; finished shards are kept, --resume goes on"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: Worker | None = None
+
+
+def _start(task: Task) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = Worker(task)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot tell its workers, which would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _look(texts: list[str]) -> list[Done]:
+    assert _worker is not None
+    return _worker(texts)
+
+
+@contextlib.contextmanager
+def _quiet_children() -> Iterator[None]:
+    """One thread a process, which libraries read from the environment when they are imported."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names[:3], "1"), TOKENIZERS_PARALLELISM="false")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,410 @@
+"""From raw text to a language model: corpus, plan, training, held-out measurement, model directory.
+
+The output directory holds ``corpus/`` (shards), ``run/`` (the training's saves), ``pretrain.json`` (settings and plan)
+and the model's files. Every stage goes on where it was stopped. Of several processes that train together, one prints
+and writes; the others only train.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from smallfry.checkpoint import save_model
+from smallfry.corpus import Corpus, CorpusData, CorpusSettings, Reading, is_corpus, open_corpus, parse_steps, prepare
+from smallfry.corpus.measure import HeldOut, held_out, measure, sample
+from smallfry.corpus.report import report
+from smallfry.errors import SmallfryError
+from smallfry.evals.suites.text import bits_per_byte
+from smallfry.evals.suites.texts import OwnTexts
+from smallfry.evals.suites.transformer import TransformerScorer
+from smallfry.files import read_json, write_atomic
+from smallfry.machine import compute_dtype, keep_freed_memory, machine, versions
+from smallfry.model import Transformer
+from smallfry.optim import Optimizer
+from smallfry.parallel import World
+from smallfry.pretrain_plan import Line, Plan, choose_vocab, make_plan
+from smallfry.pretrain_record import Pretrained, PretrainSettings, Silent, Watcher
+from smallfry.sizes import shape_for
+from smallfry.train import Point, Progress, Trained, loss_of, train
+
+FORMAT = "smallfry-pretrain/1"
+RECORD = "pretrain.json"
+MODEL_FILES = (
+    "model.safetensors", "config.json", "smallfry.json", "tokenizer.json", "tokenizer_config.json",
+    "generation_config.json",
+)  # fmt: skip
+_SPEED_SECONDS = 3.0  # of training steps, to see how fast it is
+_TRAINING_SHARE = 0.9  # of the minutes; the rest is for measuring
+
+
+def pretrain(
+    *corpora: str | Path, out: str | Path | None = None, resume: bool = False, force: bool = False, workers: int = 0,
+    watcher: Watcher | None = None, world: World | None = None, **settings: Any,
+) -> Pretrained:  # fmt: skip
+    """Train a language model on raw text.
+
+    Args:
+        corpora: What to train on; see `PretrainSettings`. Not needed when a run is resumed.
+        out: Directory to write; ``runs/<corpus>-<size>`` by default.
+        resume: Go on with the run in ``out``, in whatever stage it was stopped; its settings are those it was begun
+            with.
+        force: Replace an earlier run in ``out``. A corpus there is kept where it is the one that is asked for.
+        workers: Processes that clean and tokenise; 0 is one a core where the text is long enough for that.
+        watcher: Told how it goes.
+        world: The processes that train together.
+        settings: Fields of `PretrainSettings`: ``size``, ``vocab``, ``tokens``, ``seq_len``, ``seed``, ``valid``,
+            ``minutes``, ``column``, ``separator``, ``skip``, ``data_dir``, ``tokenizer``.
+
+    Returns:
+        What was trained and how well it knows the held-out text.
+
+    Raises:
+        SmallfryError: A corpus cannot be read, the directory holds another run, or the run was interrupted.
+    """
+    asked = PretrainSettings(tuple(map(str, corpora)), **settings)
+    if out is None:
+        if not corpora:
+            raise SmallfryError("nothing to resume; name the run's directory with --out")
+        out = Path("runs") / f"{_stem(asked.corpora[0])}-{asked.size}"
+    world = world or World()
+    run = _Pretraining(Path(out), world, (watcher or Silent()) if world.main else Silent())
+    with run.exclusive(), _terminate_as_interrupt():
+        try:
+            if (finished := run.begin(asked, set(settings), resume, force)) is not None:
+                return finished
+            return run.go(workers)
+        except KeyboardInterrupt:
+            raise run.interrupted() from None
+        except SmallfryError:
+            run.withdraw()
+            raise
+
+
+def _stem(corpus: str) -> str:
+    name = Path(corpus.removeprefix("hf:").partition(":")[0].partition("@")[0]).name
+    return name.partition(".")[0] or "text"
+
+
+class _Pretraining:
+    """One run and its directory."""
+
+    def __init__(self, out: Path, world: World, watcher: Watcher) -> None:
+        self.out, self.world, self.watcher = out, world, watcher
+        self.settings = PretrainSettings(())
+        self.plan: Plan | None = None
+        self.stage = "corpus"
+        self.force = False
+        self.fresh = not (out / RECORD).exists()  # it holds no run yet
+
+    # ---- the directory ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other runs out of the directory."""
+        if not self.world.main:
+            yield
+            return
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            lock = (self.out / ".lock").open("wb")
+        except OSError as error:
+            raise SmallfryError(f"{self.out}: cannot be written ({error.strerror}); choose another --out") from None
+        with lock:
+            if not _locked(lock):
+                raise SmallfryError(f"{self.out}: another run is writing there; wait for it or choose another --out")
+            yield
+
+    def begin(self, asked: PretrainSettings, given: set[str], resume: bool, force: bool) -> Pretrained | None:
+        """Settings from the user or from the run that is resumed; the result where that is finished already.
+
+        Args:
+            asked: By the user.
+            given: The names of the settings that the user gave.
+            resume: Go on with what is there.
+            force: Replace what is there.
+        """
+        path, found = self.out / RECORD, None
+        if path.exists():
+            found = read_json(path)
+            if not isinstance(found, dict) or found.get("format") != FORMAT:
+                raise SmallfryError(f"{path}: not a record of {FORMAT}; choose another --out")
+        elif resume and not asked.corpora:
+            raise SmallfryError(f"{self.out}: nothing to resume; there is no {RECORD}")
+        elif any(item.name not in (".lock", "corpus") for item in self.out.iterdir()):
+            raise SmallfryError(f"{self.out}: is not empty and no pretraining; choose another --out")
+        if found is not None and resume:
+            done = self._take_up(found, asked, given)
+            if done is not None:
+                self.watcher.say(f"{self.out}: is finished")
+            return done
+        if found is not None and not force:
+            state = "a finished run" if found.get("result") else "an unfinished run"
+            raise SmallfryError(
+                f"{self.out}: holds {state}; use --resume to go on, --force to replace it, or another --out"
+            )
+        asked.check()
+        self.settings, self.force = asked, force
+        if self.world.main:
+            for name in (RECORD, *MODEL_FILES):
+                (self.out / name).unlink(missing_ok=True)
+            shutil.rmtree(self.out / "run", ignore_errors=True)
+            self._record()
+        return None
+
+    def _take_up(self, found: dict[str, Any], asked: PretrainSettings, given: set[str]) -> Pretrained | None:
+        try:
+            stored = PretrainSettings(**{**found["settings"], "corpora": tuple(found["settings"]["corpora"])})
+            plan = Plan.from_dict(found["plan"]) if found.get("plan") else None
+            done = Pretrained.from_dict(found["result"]) if found.get("result") else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise SmallfryError(f"{self.out / RECORD}: damaged ({error!r}); use --force to start again") from None
+        for name in (*sorted(given), *(("corpora",) if asked.corpora else ())):
+            mine, theirs = getattr(asked, name), getattr(stored, name)
+            if mine != theirs:
+                raise SmallfryError(
+                    f"{self.out}: was begun with {name} {_shown(theirs)}, not {_shown(mine)}; leave it out to go on, "
+                    "or use --force to start again"
+                )
+        self.settings, self.plan = stored, plan
+        return done
+
+    def _record(self, result: Pretrained | None = None) -> None:
+        write_atomic(self.out / RECORD, json.dumps({
+            "format": FORMAT, "settings": asdict(self.settings), "plan": self.plan and self.plan.to_dict(),
+            "result": result and result.to_dict(),
+        }, indent=1, ensure_ascii=False) + "\n")  # fmt: skip
+
+    def withdraw(self) -> None:
+        """Leave nothing behind of a run that could not even begin, so that a corrected command can."""
+        began = self.plan is not None or is_corpus(self.out / "corpus")
+        if self.world.main and self.fresh and not began:
+            (self.out / RECORD).unlink(missing_ok=True)
+            (self.out / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it was there before, with something in it
+                self.out.rmdir()
+
+    def interrupted(self) -> SmallfryError:
+        """What is told after Ctrl-C."""
+        kept = {
+            "corpus": "finished shards are kept", "training": "the training is saved",
+            "measuring": "the training is saved up to its last minute",
+        }[self.stage]  # fmt: skip
+        return SmallfryError(f"interrupted: {kept}; go on with: smallfry pretrain --resume --out {self.out}")
+
+    # ---- the stages -------------------------------------------------------------------------------------------------
+
+    def go(self, workers: int) -> Pretrained:
+        """Corpus, plan, training, measurement, model directory."""
+        keep_freed_memory()
+        corpus = self._corpus(workers)
+        self.watcher.cleaned(list(report(corpus)))
+        if self.plan is None:
+            self.plan = self._decide(corpus)
+            if self.world.main:
+                self._record()
+        self.watcher.decided(self.plan.lines)
+        documents = held_out(corpus)
+        if not documents.texts:
+            self.watcher.say("no document is held out: nothing is measured (see --valid)")
+        trained = self._train(corpus, self.plan, documents)
+        self.stage = "measuring"
+        return self._finish(corpus, self.plan, documents, trained)
+
+    def _corpus(self, workers: int) -> Corpus:
+        """Make the corpus, or open it; the other processes wait until it is made."""
+        asked = self.settings
+        given = Path(asked.corpora[0])
+        if is_corpus(given):
+            if len(asked.corpora) > 1:
+                raise SmallfryError(f"{given}: a corpus directory cannot be mixed with others; give it alone")
+            corpus = open_corpus(given)
+            if asked.vocab not in (None, corpus.tokenizer.vocab_size):
+                raise SmallfryError(f"{given}: its vocabulary is {corpus.tokenizer.vocab_size:,}, not {asked.vocab:,}")
+            return corpus
+        if self.world.main:
+            vocab = asked.vocab or choose_vocab(asked.size)[0]
+            if asked.tokenizer is None:
+                shape_for(asked.size, vocab)  # refuse what cannot be trained before hours of reading
+            settings = CorpusSettings(
+                asked.corpora, vocab, Reading(asked.column, asked.separator), parse_steps(asked.skip), asked.valid,
+                Path(asked.tokenizer) if asked.tokenizer else None, Path(asked.data_dir) if asked.data_dir else None,
+            )  # fmt: skip
+            prepare(
+                self.out / "corpus", settings, say=self.watcher.say, watch=self.watcher.made, workers=workers,
+                force=self.force,
+            )  # fmt: skip
+        self.world.barrier()
+        return open_corpus(self.out / "corpus")
+
+    def _decide(self, corpus: Corpus) -> Plan:
+        asked = self.settings
+        size = corpus.tokenizer.vocab_size
+        if asked.vocab is not None:
+            why = "as asked" if size == asked.vocab else f"{asked.vocab:,} were asked for, the text gives no more"
+        elif asked.tokenizer is not None or is_corpus(Path(asked.corpora[0])):
+            why = "of the tokenizer that was given"
+        else:
+            chosen, why = choose_vocab(asked.size)
+            why = why if size == chosen else f"the text gives no more ({chosen:,} would fit the size)"
+
+        def plan(limit: tuple[int, str] | None = None) -> Plan:
+            return make_plan(asked.size, size, why, corpus.tokens, asked.seq_len, asked.tokens, asked.seed, limit)
+
+        found = plan()
+        if asked.minutes is not None:
+            speed = self._speed(corpus, found)
+            fits = int(speed * 60 * asked.minutes * _TRAINING_SHARE)
+            found = plan((fits, f"what {asked.minutes:g} minutes allow at {speed:,.0f} tokens/s, measured here"))
+        return replace(found, lines=(*found.lines, *self._mixture(corpus, found)))
+
+    def _mixture(self, corpus: Corpus, plan: Plan) -> Iterator[Line]:
+        """What a mixture takes from each source."""
+        weights = corpus.weights
+        if weights is None:
+            return
+        passes = self._data(corpus, plan).passes(plan.steps)
+        for source, weight, turns in zip(corpus.index["sources"], weights, passes, strict=True):
+            share = f"{weight / sum(weights):.1%} of the tokens"
+            yield Line("mixture", share, f"{source['name']}: weight {weight:g}, {turns:.3g} passes")
+
+    def _model(self, plan: Plan) -> Transformer:
+        model = Transformer(plan.shape, plan.recipe.dropout)
+        model.init_weights(torch.Generator().manual_seed(plan.recipe.seed))
+        return model.to(self.world.device, compute_dtype(self.world.device))
+
+    def _data(self, corpus: Corpus, plan: Plan) -> CorpusData:
+        return CorpusData(corpus, plan.seq_len, plan.recipe.batch_tokens, plan.stretch, plan.recipe.seed)
+
+    def _speed(self, corpus: Corpus, plan: Plan) -> float:
+        """Tokens a second of real steps on a model that is thrown away."""
+        model, data, recipe = self._model(plan), self._data(corpus, plan), plan.recipe
+        optimizer = Optimizer(model, recipe.lr, recipe.muon_lr, recipe.weight_decay, 0.99)
+        begun, steps, number = 0.0, 0, 0
+        while not begun or time.perf_counter() - begun < _SPEED_SECONDS:
+            if number == 2:  # the first steps compile kernels and fill caches
+                begun, steps = time.perf_counter(), 0
+            loss, _ = loss_of(model, data.batch(number))
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step(0.1)
+            number, steps = number + 1, steps + 1
+        return self.world.sum(steps * plan.batch_tokens / (time.perf_counter() - begun)) / self.world.size
+
+    def _train(self, corpus: Corpus, plan: Plan, documents: HeldOut) -> Trained:
+        self.stage = "training"
+        model = self._model(plan)
+        shown = sample(documents)
+        last: list[Progress] = []
+
+        def watch(progress: Progress) -> None:
+            last[:] = [replace(progress, done=progress.step / plan.steps)]
+            self.watcher.step(last[0])
+
+        def look(model: Transformer) -> tuple[float, float | None]:
+            found = bits_per_byte(self._scorer(corpus, plan, model), shown)
+            if last:
+                self.watcher.measured(last[0], found.score)
+            return float(found.sums[:, 0].sum() / found.tokens), found.score
+
+        trained = train(
+            model, self._data(corpus, plan), plan.recipe, run_dir=self.out / "run", resume=True,
+            measure=look if shown else None, watch=watch, say=self.watcher.say, world=self.world,
+        )  # fmt: skip
+        if not trained.finished:
+            raise self.interrupted()
+        return trained
+
+    def _scorer(self, corpus: Corpus, plan: Plan, model: Transformer) -> TransformerScorer:
+        return TransformerScorer(self.out.name, model, OwnTexts(corpus.tokenizer), plan.seq_len)
+
+    def _finish(self, corpus: Corpus, plan: Plan, documents: HeldOut, trained: Trained) -> Pretrained:
+        found = None
+        if documents.texts:
+            found = measure(self._scorer(corpus, plan, trained.model), documents, corpus)
+        done = Pretrained(
+            str(self.out), self.settings.size, plan.shape.params, plan.shape.vocab_size, trained.steps, trained.tokens,
+            trained.tokens / max(1, corpus.tokens), trained.seconds, found, self._facts(corpus),
+            [_point(point, plan) for point in trained.curve], trained.notes,
+        )  # fmt: skip
+        if self.world.main:
+            self._write(corpus, plan, trained.model, done)
+        return done
+
+    def _facts(self, corpus: Corpus) -> dict[str, Any]:
+        index = corpus.index
+        return {
+            "path": str(corpus.path), "sha256": corpus.sha256, "tokens": corpus.tokens, "documents": corpus.documents,
+            "text_bytes": corpus.text_bytes, "held_out_share": index["held_out_share"],
+            "held_out_sha256": index["held_out_sha256"], "tokenizer_sha256": index["tokenizer_sha256"],
+            "sources": index["sources"], "contamination": index["contamination"],
+        }  # fmt: skip
+
+    def _write(self, corpus: Corpus, plan: Plan, model: Transformer, done: Pretrained) -> None:
+        """The model directory; the record last, which makes the run a finished one."""
+        plain = done.to_dict()
+        save_model(self.out, model, corpus.tokenizer, {
+            "name": self.out.name, "form": None, "recipe": plan.recipe.to_dict(), "seed": plan.recipe.seed,
+            "pretraining": {
+                **{k: v for k, v in plain.items() if k not in ("out", "commands")},
+                "settings": asdict(self.settings), "lines": [asdict(line) for line in plan.lines],
+                "machine": machine(), "versions": versions(),
+            },
+        })  # fmt: skip
+        config = read_json(self.out / "config.json")
+        config["max_position_embeddings"] = plan.seq_len  # it never saw a longer row
+        write_atomic(self.out / "config.json", json.dumps(config, indent=1) + "\n")
+        self._record(done)
+
+
+def _point(point: Point, plan: Plan) -> dict[str, Any]:
+    return {
+        "step": point.step, "tokens": point.step * plan.batch_tokens, "seconds": point.seconds,
+        "train_loss": point.train_loss, "valid_loss": point.valid_loss, "bits_per_byte": point.valid_score,
+    }  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Take a lock that ends with the process; where the system has none, there is nothing to take."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, while nothing better handles it."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

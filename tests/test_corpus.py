@@ -1,0 +1,381 @@
+"""Reading and cleaning corpora: every kind of file, hostile bytes, mixtures, filters, duplicates, benchmark items."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smallfry.corpus.cleaning import (
+    STEPS,
+    Items,
+    NearDuplicates,
+    Signer,
+    among,
+    fault,
+    fingerprint,
+    parse_steps,
+)
+from smallfry.corpus.readers import SECTION, Reading, cut, file_documents, hub_documents, kind_of
+from smallfry.corpus.sample import held_out_share, take_sample
+from smallfry.corpus.sources import parse_sources
+from smallfry.corpus.suites import items_of
+from smallfry.errors import SmallfryError
+from smallfry.evals.suites.contamination import Runs
+
+STORY = (
+    "Tom had a red ball. He liked to throw it up and catch it. One day the ball fell into the pond behind the house."
+)
+
+
+def read(path: Path, **reading: Any) -> tuple[list[str], Counter[str]]:
+    tally: Counter[str] = Counter()
+    return list(file_documents(path, Reading(**reading), tally)), tally
+
+
+# ---- text files -----------------------------------------------------------------------------------------------------
+
+
+def test_text_is_cut_where_the_file_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one\n\nstill one<|endoftext|>two<|endoftext|>\n<|endoftext|>three\n")
+    assert read(path)[0] == ["one\n\nstill one", "two", "three"]
+    path.write_text("one\n\nstill one\n\n\ntwo\n \n\t\n\nthree")
+    assert read(path)[0] == ["one\n\nstill one", "two", "three"]
+    assert read(path, separator="blank")[0] == ["one", "still one", "two", "three"]
+    assert read(path, separator="file")[0] == ["one\n\nstill one\n\n\ntwo\n \n\t\n\nthree"]
+    path.write_text("one\n---\ntwo\n---\nthree")
+    assert read(path)[0] == ["one\n---\ntwo\n---\nthree"]
+    assert read(path, separator=r"\n---\n")[0] == ["one", "two", "three"]
+    with pytest.raises(SmallfryError, match="--separator"):
+        read(path, separator="")
+
+
+@pytest.mark.parametrize("separator", ["<|endoftext|>", "\n\n\n\n"])
+def test_a_separator_is_found_wherever_a_chunk_ends(
+    tmp_path: Path, separator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [f"document number {i} " + "x" * (i % 7) for i in range(60)]
+    path = tmp_path / "a.txt"
+    path.write_text(separator.join(documents))
+    for size in (*range(64, 90), 1000):  # the first chunk, on which "auto" decides, holds one separator at least
+        monkeypatch.setattr("smallfry.corpus.readers.CHUNK_BYTES", size)
+        assert read(path)[0] == [d.strip() for d in documents], size
+
+
+def test_bytes_that_are_no_text_are_replaced_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("caf\xe9 \u00e9 \ufffd".encode() + b" \xff\xfe bad \xc3")
+    monkeypatch.setattr("smallfry.corpus.readers.CHUNK_BYTES", 3)  # characters are cut by chunks too
+    documents, tally = read(path)
+    assert documents == ["caf\xe9 \u00e9 \ufffd \ufffd\ufffd bad \ufffd"]
+    assert tally["replaced characters"] >= 3
+
+
+def test_line_ends_and_byte_order_marks_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n\r\n\r\nthree\r")
+    assert read(path)[0] == ["one\ntwo", "three"]
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [("text".encode("utf-16"), "UTF-16"), (b"\x7fELF\0\0\0", "binary"), (b"\x1f\x8b\x08cut off", "gzip")],
+)
+def test_files_that_are_no_text_are_refused_in_one_line(tmp_path: Path, data: bytes, match: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(data)
+    with pytest.raises(SmallfryError, match=match) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(b"a" * (40 << 20), 9))
+    with pytest.raises(SmallfryError, match="unpacks"):
+        read(path)
+
+
+def test_a_long_text_is_cut_between_paragraphs_and_nothing_is_lost(tmp_path: Path) -> None:
+    paragraphs = [f"Paragraph {i}. " + "word " * 40 for i in range(600)]
+    path = tmp_path / "book.txt"
+    path.write_text("\n\n".join(p.strip() for p in paragraphs))
+    documents, tally = read(path)
+    assert max(map(len, documents)) <= SECTION and len(documents) > 5 and tally["cuts"] == len(documents) - 1
+    assert "\n\n".join(documents) == path.read_text()
+    rows = tmp_path / "book.jsonl"
+    rows.write_text(json.dumps({"text": path.read_text()}) + "\n")
+    assert "\n\n".join(read(rows)[0]) == path.read_text()
+
+
+@given(st.text(alphabet="ab. \n", min_size=1, max_size=400), st.integers(5, 50))
+def test_cutting_keeps_every_visible_character(text: str, most: int) -> None:
+    rest, parts = text.strip(), []
+    while rest:
+        part, rest = cut(rest, most)
+        assert 0 < len(part) <= most
+        parts.append(part)
+    assert "".join("".join(parts).split()) == "".join(text.split())
+
+
+# ---- rows -----------------------------------------------------------------------------------------------------------
+
+
+def test_json_lines_plain_and_packed(tmp_path: Path) -> None:
+    rows = [{"text": " one "}, {"text": ""}, {"text": None}, {"body": "x"}, {"text": 5}, {"text": "half \ud800 char"}]
+    lines = "\n".join(json.dumps(row) for row in rows) + "\n\n"
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        documents, tally = read(tmp_path / name)
+        assert documents == ["one", "half \ufffd char"]
+        assert tally == {"rows without text": 4, "replaced characters": 1}
+
+
+def test_broken_rows_are_counted_until_the_file_is_broken_throughout(tmp_path: Path) -> None:
+    good = [json.dumps({"text": f"document {i}"}) for i in range(500)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([*good[:200], '{"text": "cut o', "[1, 2]", *good[200:]]))
+    documents, tally = read(path)
+    assert len(documents) == 500 and tally["broken rows"] == 2
+    path.write_text("\n".join([*good[:50], *['{"text": "cut o'] * 20, *good[50:]]))
+    with pytest.raises(SmallfryError, match="line 51: invalid JSON"):
+        read(path)
+    path.write_text("not json\n")
+    with pytest.raises(SmallfryError, match="line 1: invalid JSON"):
+        read(path)
+
+
+def test_a_missing_column_is_told_with_those_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"content": "x", "id": 1}\n')
+    with pytest.raises(SmallfryError, match=r"no column 'text'; found: content, id; .*--column"):
+        read(path)
+    assert read(path, column="content")[0] == ["x"]
+
+
+def test_a_runaway_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smallfry.corpus.readers.MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr("smallfry.corpus.readers.CHUNK_BYTES", 100)
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "' + "x" * 5000 + '"}')
+    with pytest.raises(SmallfryError, match="line 1: longer than"):
+        read(path)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["a.txt", "a.jsonl", "a.txt.gz", "a.jsonl.gz", "a.parquet"]))
+def test_any_bytes_give_documents_or_one_line(tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str) -> None:
+    path = tmp_path_factory.mktemp("bytes") / name
+    path.write_bytes(data)
+    try:
+        documents, _ = read(path)
+        assert all(text and text == text.strip() and text.encode() for text in documents)
+    except SmallfryError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["one", None, " two "], "id": [1, 2, 3]}), path)
+    documents, tally = read(path)
+    assert documents == ["one", "two"] and tally["rows without text"] == 1
+    with pytest.raises(SmallfryError, match=r"no column 'body'; found: text, id"):
+        read(path, column="body")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SmallfryError, match="not readable as Parquet"):
+        read(path)
+
+
+def test_hub_data_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    asked: list[tuple[Any, ...]] = []
+
+    def load(name: str, config: str | None, split: str, streaming: bool) -> Any:
+        asked.append((name, config, split, streaming))
+        if name == "some/broken":
+            raise ConnectionError("no route\nto host")
+        return iter([{"text": "one"}, {"text": "two"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert list(hub_documents("hf:some/set", Reading(), Counter())) == ["one", "two"]
+    assert list(hub_documents("hf:some/set:en@valid", Reading(), Counter())) == ["one", "two"]
+    assert asked == [("some/set", None, "train", True), ("some/set", "en", "valid", True)]
+    with pytest.raises(SmallfryError, match="could not be streamed \\(no route to host\\)"):
+        list(hub_documents("hf:some/broken", Reading(), Counter()))
+    with pytest.raises(SmallfryError, match="expected hf:owner/name"):
+        list(hub_documents("hf:name", Reading(), Counter()))
+
+
+# ---- sources --------------------------------------------------------------------------------------------------------
+
+
+def test_sources_and_weights(tmp_path: Path) -> None:
+    (tmp_path / "d" / "deep").mkdir(parents=True)
+    (tmp_path / "d" / ".hidden").mkdir()
+    for name in ("d/b.txt", "d/a.jsonl.gz", "d/deep/c.md", "d/notes.pdf", "d/.hidden/x.txt", "odd:2.txt"):
+        (tmp_path / name).write_text("x")
+    (folder,) = parse_sources([f"{tmp_path}/d:2.5"])
+    assert folder.weight == 2.5 and [f.name for f in folder.files] == ["a.jsonl.gz", "b.txt", "c.md"]
+    assert parse_sources([f"{tmp_path}/odd:2.txt"])[0].weight is None  # a file of that very name
+    hub, plain = parse_sources(["hf:some/set:en:3", "hf:some/set"])
+    assert (hub.name, hub.weight, hub.files) == ("hf:some/set:en", 3.0, ()) and plain.weight is None
+    for wrong, match in (
+        (f"{tmp_path}/none.txt", "no such file"), (f"{tmp_path}/d/notes.pdf", "of no kind"),
+        (f"{tmp_path}/d/.hidden/none", "no such file"), ("hf:some/set:0", "weight of 0"),
+    ):  # fmt: skip
+        with pytest.raises(SmallfryError, match=match):
+            parse_sources([wrong])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SmallfryError, match="holds no text"):
+        parse_sources([f"{tmp_path}/empty"])
+
+
+def test_a_source_is_known_again_by_its_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("x" * 1000)
+    before = parse_sources([str(path)])[0].identity()
+    assert parse_sources([str(path)])[0].identity() == before
+    path.write_text("x" * 999 + "y")
+    assert parse_sources([str(path)])[0].identity() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.txt", "text"), ("a.b.TXT.gz", "text"), ("a.ndjson", "jsonl"), ("a.parquet", "parquet"), ("a.parquet.gz", None),
+     ("a.csv", None), ("a", None), (".gz", None)],
+)  # fmt: skip
+def test_kinds_of_files(name: str, kind: str | None) -> None:
+    assert kind_of(Path(name)) == kind
+
+
+def test_the_sample_takes_from_every_file_and_small_files_leave_room(tmp_path: Path) -> None:
+    for name, count in (("a", 400), ("b", 2), ("c", 400)):
+        rows = [json.dumps({"text": f"{name} {i}: {STORY}"}) for i in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    sources = parse_sources([str(tmp_path)])
+    sample = take_sample(sources, Reading(), frozenset(), most=30 * len(STORY))
+    first = Counter(text[0] for text, _ in sample.texts)
+    assert not sample.whole and first["b"] == 2 and first["a"] >= 12 and first["c"] >= 12
+    whole = take_sample(sources, Reading(), frozenset())
+    assert whole.whole and len(whole.texts) == 802 and held_out_share(whole) == 0.1
+    assert held_out_share(sample) == 0.01
+    whole.texts *= 5  # a hundred of 4,010
+    assert held_out_share(whole) == pytest.approx(100 / 4010, abs=1e-4)
+
+
+# ---- cleaning -------------------------------------------------------------------------------------------------------
+
+ALL = frozenset(STEPS)
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [
+        ("too short", "short"),
+        ("12 + 34 = 46, 99 - 3 = 96, 12 * 12 = 144", "letters"),
+        ("some more words " + "\ufffd\x07" * 3, "broken"),
+        ("\n".join(["the same line", "another line"] * 4), "repeated-lines"),
+        ("all work and no play " * 300, "repetitive"),
+    ],
+)
+def test_each_filter_takes_what_it_says_and_can_be_switched_off(text: str, step: str) -> None:
+    assert fault(text, ALL) == step
+    assert fault(text, frozenset({step})) == step
+    assert fault(text, parse_steps("all")) is None
+    assert fault(text, parse_steps(step)) != step
+
+
+def test_ordinary_texts_pass() -> None:
+    for text in (
+        STORY,
+        "Ein kurzer Satz mit Umlauten: äöü.",
+        "这是一个关于一只小狗的故事。它很喜欢在花园里玩耍。",
+        "def f(x):\n\treturn x + 1\n",
+    ):
+        assert fault(text, ALL) is None
+
+
+def test_steps_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_steps("") == ALL and parse_steps("short, letters") == ALL - {"short", "letters"}
+    with pytest.raises(SmallfryError, match="--skip spelling: no such cleaning step; there are short"):
+        parse_steps("spelling")
+
+
+def test_fingerprints_come_from_the_text_alone() -> None:
+    key, draw = fingerprint(STORY)
+    assert fingerprint(STORY.replace(" ", "\n ")) == (key, draw) and fingerprint(STORY + "!")[0] != key
+    draws = np.array([fingerprint(f"document {i}")[1] for i in range(4000)])
+    assert draws.min() >= 0.0 and draws.max() < 1.0 and abs(float((draws < 0.1).mean()) - 0.1) < 0.02
+
+
+def near(a: str, b: str) -> bool:
+    signer, index = Signer(), NearDuplicates()
+    index.add(signer(a))
+    return index.find(signer(b)) is not None
+
+
+def test_near_duplicates_are_found_and_strangers_are_not() -> None:
+    long = " ".join(f"word{i % 97} thing{i % 53}" for i in range(200))
+    assert near(STORY, STORY) and near(STORY, STORY.upper())
+    assert near(long, long.replace("word7 ", "sword7 "))
+    assert not near(long, " ".join(f"item{i % 97} place{i % 53}" for i in range(200)))
+    assert not near(STORY, STORY.split(". ")[0] + ". Then they all went home and had some soup for dinner together.")
+    assert near("hi", "Hi!") and not near("hi", "ho")
+
+
+def test_the_share_of_near_duplicates_that_is_found_is_what_the_docs_say() -> None:
+    rng = np.random.default_rng(0)
+    signer, found = Signer(), 0
+    for _ in range(100):
+        words = [f"w{i}" for i in rng.integers(10_000, size=300)]
+        other = list(words)
+        other[rng.integers(300)] = "changed"
+        other[rng.integers(300)] = "different"  # two words of 300: 10 of 296 runs, a similarity of 0.93
+        index = NearDuplicates()
+        index.add(signer(" ".join(words)))
+        found += index.find(signer(" ".join(other))) is not None
+    assert found >= 97
+
+
+def test_the_oldest_documents_are_forgotten() -> None:
+    signer, index = Signer(), NearDuplicates(window=3)
+    for i in range(5):
+        index.add(signer(f"{i} {STORY} {i} " * 3 + f"ends with number {i} and some more words {i * i}"))
+    assert index._index.keys.size() == 3 and len(index._signatures) == 3
+
+
+# ---- benchmark items ------------------------------------------------------------------------------------------------
+
+
+def test_items_that_are_met_are_counted() -> None:
+    runs = Runs()
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    tasks = {"quiz": [runs.of(long), runs.of(STORY), runs.of("too short to tell")]}
+    items = Items(np.unique(np.concatenate(tasks["quiz"])), tasks)
+    found = set(among(runs.of(f"It begins: {long.upper()}, and so on."), items.hashes))
+    assert found and items.met(found) == [{"task": "quiz", "n": 2, "found": 1, "short": 1}]
+    assert items.met(set()) == [{"task": "quiz", "n": 2, "found": 0, "short": 1}]
+    assert not among(runs.of("something else entirely " * 8), items.hashes)
+
+
+def test_items_of_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "core"
+    folder.mkdir()
+    rows = [{"query": "Question: " + STORY, "choices": ["yes", "no"], "gold": 0}] * 2
+    (folder / "piqa.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    items = items_of(tmp_path)
+    assert [len(each) for each in items.tasks.values()] == [2] and not items.stories
+    assert len(among(Runs().of(STORY), items.hashes)) == len(STORY.split()) - 12
+    with pytest.raises(SmallfryError, match="no benchmark data"):
+        items_of(tmp_path / "nothing")
