@@ -34,12 +34,12 @@ INLINE sizes sizes_of(const fry_attention *a) {
 }
 
 typedef struct {
-    char *at;
+    uintptr_t at; /* 0 while only counting */
 } shelf;
 
 INLINE void *cut(shelf *s, int64_t bytes) {
-    void *found = s->at;
-    s->at += round_up(bytes, ALIGNMENT);
+    void *found = (void *)s->at;
+    s->at += (uintptr_t)round_up(bytes, ALIGNMENT);
     return found;
 }
 
@@ -59,7 +59,7 @@ typedef struct {
 INLINE int64_t lay_out(const fry_attention *a, int backward, char *memory, room *r) {
     const sizes s = sizes_of(a);
     const int64_t number = (int64_t)size_of((fry_kind)a->kind);
-    shelf shelf = {memory};
+    shelf shelf = {(uintptr_t)memory};
     const int64_t rows = s.padded * s.width;
     r->q = cut(&shelf, rows * number), r->k = cut(&shelf, rows * number), r->v = cut(&shelf, rows * number);
     r->kt = cut(&shelf, rows * number), r->vp = cut(&shelf, rows * number);
@@ -76,7 +76,7 @@ INLINE int64_t lay_out(const fry_attention *a, int backward, char *memory, room 
         r->tops = cut(&shelf, s.padded * 4), r->inverses = cut(&shelf, s.padded * 4);
         r->delta = cut(&shelf, s.padded * 4);
     }
-    return shelf.at - memory;
+    return (int64_t)(shelf.at - (uintptr_t)memory);
 }
 
 static int64_t attention_bytes(const fry_attention *a, int backward) {
