@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from smallfry.builtin.stories import generate
 from smallfry.checkpoint import save_model
 from smallfry.cli import main
 from tests.test_suites import DATA, TOKENIZER, model
@@ -75,3 +76,22 @@ def test_commands_of_shipping_run_and_write(
             assert Path(words[words.index("--out") + 1]).exists()
         else:
             assert "Once upon a time" in out.out
+
+
+def test_commands_of_training_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    stories, _, _ = generate(5, 400, 1, 1)
+    (tmp_path / "text.txt").write_text("\n\n".join(s.input + s.output for s in stories), encoding="utf-8")
+    shown = commands("train.md")
+    assert len(shown) >= 5
+    for command in shown:
+        words = [{"TEXT": "text.txt", "MADE": "made"}.get(w, w) for w in shlex.split(command)]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out = capsys.readouterr()
+        assert ended.value.code == 0, out.out + out.err
+    assert (tmp_path / "made" / "model.safetensors").exists()

@@ -19,9 +19,10 @@ from smallfry import fused
 from smallfry.data import Batch
 from smallfry.engine import training
 from smallfry.errors import SmallfryError
-from smallfry.machine import compute_dtype, default_device, keep_freed_memory, use_threads
+from smallfry.machine import compute_dtype, keep_freed_memory, use_threads
 from smallfry.model import Transformer
 from smallfry.optim import STEP_NAME, Optimizer
+from smallfry.parallel import World
 from smallfry.sizes import Shape
 from smallfry.train import loss_of
 
@@ -49,7 +50,7 @@ class TrainSpeed:
         tokens: Tokens a step.
         seq_len: Tokens a row.
         micro_tokens: Tokens computed at once.
-        threads: Threads.
+        threads: Threads, of all processes.
         precision: What is computed in.
         kernels: libfry's kernel set, or "PyTorch".
         tokens_per_second: Median over steps.
@@ -133,15 +134,19 @@ class Step:
         seq_len: Tokens a row.
         micro_tokens: Tokens computed at once.
         muon: Whether Muon moves the matrices.
+        world: The processes that take the step together; each computes ``micro_tokens`` at once.
 
     Raises:
         SmallfryError: A step would have no row.
     """
 
-    def __init__(self, shape: Shape, tokens: int, seq_len: int, micro_tokens: int, muon: bool = True) -> None:
+    def __init__(
+        self, shape: Shape, tokens: int, seq_len: int, micro_tokens: int, muon: bool = True, world: World | None = None
+    ) -> None:
         if tokens < seq_len or micro_tokens < seq_len:
             raise SmallfryError(f"{min(tokens, micro_tokens)} tokens hold no row of {seq_len}: ask for more a step")
-        device = default_device()
+        self.world = world or World()
+        device = self.world.device
         self.model = Transformer(shape)
         self.model.init_weights(torch.Generator().manual_seed(0))
         self.model = self.model.to(device, compute_dtype(device)).train()
@@ -149,20 +154,25 @@ class Step:
         rng = np.random.default_rng(0)
         self.tokens = 0
         self._parts = []
-        for begin in range(0, tokens // seq_len, micro_tokens // seq_len):
-            rows = min(micro_tokens // seq_len, tokens // seq_len - begin)
+        most = micro_tokens // seq_len * self.world.size
+        for begin in range(0, tokens // seq_len, most):
+            rows = min(most, tokens // seq_len - begin)
             ids = rng.integers(shape.vocab_size, size=(rows, seq_len + 1))
-            self._parts.append(Batch(ids[:, :-1], ids[:, 1:], np.ones((rows, seq_len), np.float32), np.arange(rows)))
+            part = Batch(ids[:, :-1], ids[:, 1:], np.ones((rows, seq_len), np.float32), np.arange(rows))
+            self._parts.append(self.world.share(part))
             self.tokens += rows * seq_len
 
     def __call__(self) -> float:
         """Take a step; its seconds."""
         start = time.perf_counter()
-        for part in self._parts:
-            loss, weight = loss_of(self.model, part)
-            (loss if len(self._parts) == 1 else loss * (weight / self.tokens)).backward()  # type: ignore[no-untyped-call]
-            if len(self._parts) > 1:
+        whole = len(self._parts) == 1 and self.world.size == 1
+        for number, part in enumerate(self._parts):
+            if number:
                 self.optimizer.accumulate()
+            loss, weight = loss_of(self.model, part)
+            (loss if whole else loss * (weight / self.tokens)).backward()  # type: ignore[no-untyped-call]
+        if self.world.size > 1:
+            self.world.add(self.optimizer.sums)
         self.optimizer.step(1e-3)
         if self.model.embed.weight.device.type == "cuda":
             torch.cuda.synchronize()
@@ -171,7 +181,7 @@ class Step:
 
 def measure_training(
     name: str, shape: Shape, tokens: int, seq_len: int, *, threads: int = 1, micro_tokens: int | None = None,
-    seconds: float = 5.0, peaks: Peaks | None = None,
+    seconds: float = 5.0, peaks: Peaks | None = None, world: World | None = None,
 ) -> TrainSpeed:  # fmt: skip
     """Train a model of random weights on random tokens for a while.
 
@@ -184,20 +194,23 @@ def measure_training(
         micro_tokens: Tokens computed at once; all of a step by default.
         seconds: How long, about; at least three steps.
         peaks: One core's products; measured when None.
+        world: The processes that train together, each with ``threads``; all call this with the same arguments.
     """
+    world = world or World()
     keep_freed_memory()
     peaks = peaks or measure_peaks()
-    micro = min(tokens, micro_tokens or tokens)
+    micro = min(tokens, micro_tokens or -(-tokens // world.size // seq_len) * seq_len)
     with threads_used(threads) as many:
-        step = Step(shape, tokens, seq_len, micro)
+        step = Step(shape, tokens, seq_len, micro, world=world)
         for _ in range(_WARM_UP):
             step()
         times: list[float] = []
-        while sum(times) < seconds or len(times) < 3:
+        while world.sum(float(world.main and (sum(times) < seconds or len(times) < 3))):
             times.append(step())
         parts = step_parts(step)
     took = statistics.median(times)
     speed = step.tokens / took
+    many *= world.size
     on_cpu = step.model.embed.weight.device.type == "cpu"
     return TrainSpeed(
         name, shape.params, step.tokens, seq_len, micro, many, str(step.model.embed.weight.dtype)[6:],

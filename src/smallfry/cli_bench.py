@@ -31,18 +31,30 @@ def train(
 ) -> None:
     """Tokens a second, model FLOP/s, their share of the machine's matrix products, memory, and what limits it."""
     from smallfry.bench import measure_peaks, measure_training
+    from smallfry.parallel import start
     from smallfry.sizes import shape_for
 
     names = [name.strip() for name in sizes.split(",") if name.strip()]
     if not names:
         raise SmallfryError(f"--sizes {sizes}: expected rungs such as 1m,5m")
     shapes = [(name, shape_for(name, vocab)) for name in names]
+    world = start()
+    world.quiet()
     peaks = measure_peaks()
+    world.barrier()
     bf16 = "no native bf16" if peaks.bf16 is None else f"{peaks.bf16 / 1e9:,.0f} GFLOP/s in bf16"
     console.print(f"one core multiplies matrices at {bf16}, {peaks.fp32 / 1e9:,.0f} GFLOP/s in fp32", highlight=False)
     rows = [
         measure_training(
-            name, shape, tokens, seq_len, threads=threads, micro_tokens=micro_tokens, seconds=seconds, peaks=peaks
+            name,
+            shape,
+            tokens,
+            seq_len,
+            threads=threads,
+            micro_tokens=micro_tokens,
+            seconds=seconds,
+            peaks=peaks,
+            world=world,
         )
         for name, shape in shapes
     ]
@@ -56,12 +68,18 @@ def train(
             row.name, f"{row.params:,}", f"{row.tokens_per_second:,.0f}", f"{row.flops_per_second / 1e9:,.0f}", share,
             f"{row.fp32_share:.0%}", f"{row.memory_bytes / 2**20:,.0f} MB", row.limit,
         )  # fmt: skip
+    world.close()
     console.print(table)
     first = rows[0]
     console.print(
-        f"{first.threads} thread{'s' if first.threads > 1 else ''}, {first.precision}, kernels: {first.kernels}; "
+        f"{_workers(world.size, first.threads)}, {first.precision}, kernels: {first.kernels}; "
         f"{first.tokens:,} tokens a step in rows of {seq_len}; FLOPs: 6 a weight and token, attention's beside",
         style="dim", highlight=False,
     )  # fmt: skip
     if as_json:
         print_json({"peaks": {"bf16": peaks.bf16, "fp32": peaks.fp32}, "rows": [row.to_dict() for row in rows]})
+
+
+def _workers(processes: int, threads: int) -> str:
+    one = "1 thread" if threads == processes else f"{threads // processes} threads"
+    return one if processes == 1 else f"{processes} processes of {one}"

@@ -68,6 +68,10 @@ class LiveWatcher:
             state = f"step {progress.step:,}  loss {progress.loss:.3f}  {progress.tokens_per_second:,.0f} tok/s"
             self._bars.update(self._tasks[key], completed=progress.done, state=state)
 
+    def say(self, key: str, text: str) -> None:
+        """Print what went wrong with a task and was mended."""
+        self.console.print(f"{'':>8}  {escape(key)}: {escape(text)}", style="yellow", highlight=False)
+
     def finished(self, key: str, text: str) -> None:
         """Replace a task's line by its result."""
         if key in self._tasks:

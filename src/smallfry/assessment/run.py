@@ -121,7 +121,8 @@ class _Run:
         self.lock = DirectoryLock(self.out / "work")
         card = check.card(self.job)
         workers = self.settings.workers or default_workers()
-        self.pool = Pool(self.job, self.codec, self.out, self.settings.resume, workers, self.watcher.progress)
+        watch, say = self.watcher.progress, self.watcher.say
+        self.pool = Pool(self.job, self.codec, self.out, self.settings.resume, workers, watch, say)
         self._make_plan(workers)
         self.watcher.plan(self.plan)
         self._pilot()

@@ -28,6 +28,9 @@ class Watcher(Protocol):
     def progress(self, key: str, progress: Progress) -> None:
         """A training went on."""
 
+    def say(self, key: str, text: str) -> None:
+        """Something went wrong with a task and was mended."""
+
     def finished(self, key: str, text: str) -> None:
         """A task ended; ``text`` says how."""
 
@@ -42,6 +45,9 @@ class Silent:
         """Ignore."""
 
     def progress(self, key: str, progress: Progress) -> None:
+        """Ignore."""
+
+    def say(self, key: str, text: str) -> None:
         """Ignore."""
 
     def finished(self, key: str, text: str) -> None:
