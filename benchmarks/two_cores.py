@@ -2,8 +2,8 @@
 
     python benchmarks/two_cores.py [--cores 0,1] [--rounds 5] [--write]
 
-Every figure is one run of `smallfry bench train --json` on the cores named, in interleaved rounds; medians count. Nothing
-else should run meanwhile.
+Every figure is one run of `smallfry bench train --json` on the cores named, in interleaved rounds; medians count.
+Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def measure(shape: tuple[str, int, int, int, int, int], way: str, cores: list[in
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "smallfry", *options]
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True,
+        command, capture_output=True, text=True, check=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         preexec_fn=lambda: os.sched_setaffinity(0, cores[-count:]),
     )  # fmt: skip
@@ -51,7 +51,8 @@ def page(record: dict[str, Any]) -> str:
     """The table, as Markdown."""
     lines = [
         "# Two cores against one", "", f"`{record['command']}`", "",
-        "Tokens a second of whole training steps, medians of interleaved rounds; in brackets the ratio to one core.", "",
+        "Tokens a second of whole training steps, medians of interleaved rounds; in brackets the ratio to one core.",
+        "",
         "| size | parameters | tokens a step | one core | two threads | two processes | rounds |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from smallfry import fused
 from smallfry.bench import PARTS, Peaks, Step, TrainSpeed, measure_peaks, measure_training
 from smallfry.cli import app
 from smallfry.errors import SmallfryError
-from smallfry.machine import use_threads
+from smallfry.machine import stay_on_core, use_threads
 from smallfry.sizes import Shape
 
 SHAPE = Shape(64, 32, 2, 2, 1, 16, 48, True, True)
@@ -76,3 +77,18 @@ def test_the_command_prints_a_table_and_json() -> None:
     assert "tokens/s" in result.stdout and "one core multiplies matrices at" in result.stdout
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["rows"][0]["name"] == "60k" and found["peaks"]["fp32"] > 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "bound"),
+    [({0, 1}, 2, [{0}, {1}]), ({3, 5}, 3, [{3}, {5}, {3}]), ({0, 1, 2}, 2, []), ({4}, 2, [])],
+)
+def test_workers_stay_on_cores_of_their_own_where_they_fill_the_machine(
+    monkeypatch: pytest.MonkeyPatch, cores: set[int], workers: int, bound: list[set[int]]
+) -> None:
+    chosen: list[set[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, core: chosen.append(core), raising=False)
+    for index in range(workers):
+        stay_on_core(index, workers)
+    assert chosen == bound

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -58,6 +59,23 @@ def use_threads(count: int) -> int:
 
     torch.set_num_threads(count)
     return training.set_threads(count)
+
+
+def stay_on_core(index: int, workers: int) -> None:
+    """Bind this process, one of several that compute, to a core of its own: it keeps its caches.
+
+    Where there are fewer workers than cores nothing is bound: another program's workers would choose the same cores.
+
+    Args:
+        index: Which worker this is, from 0.
+        workers: How many there are.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if workers >= len(cores) > 1:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, {cores[index % len(cores)]})
 
 
 def default_device() -> torch.device:

@@ -21,7 +21,7 @@ from smallfry.candidates import Predictor
 from smallfry.errors import CandidateError, SmallfryError
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
-from smallfry.machine import keep_freed_memory, limit_threads
+from smallfry.machine import keep_freed_memory, limit_threads, stay_on_core
 from smallfry.runstate import remove_states
 from smallfry.train import Progress
 
@@ -59,11 +59,16 @@ class _Context:
 _context: _Context | None = None
 
 
-def _start_worker(job: Job, codec: FrameCodec | None, out: Path, resume: bool, reports: Any, stop: Any) -> None:
+def _start_worker(
+    job: Job, codec: FrameCodec | None, out: Path, resume: bool, reports: Any, stop: Any, turns: Any, workers: int
+) -> None:
     """Signals are the parent's business: it hears Ctrl-C too, and tells all workers through one event."""
     global _context
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    with turns.get_lock():
+        index, turns.value = turns.value, turns.value + 1
+    stay_on_core(index, workers)
     limit_threads()
     keep_freed_memory()
     _context = _Context(job, codec, out, resume, reports, stop, hold_as_worker(out / "work"))
@@ -145,7 +150,7 @@ class Pool:
                 workers,
                 context,
                 initializer=_start_worker,
-                initargs=(job, codec, out, resume, self._reports, self._stop),
+                initargs=(job, codec, out, resume, self._reports, self._stop, context.Value("i", 0), workers),
             )
         self._futures: dict[Future[Result], Task] = {}
 
