@@ -13,8 +13,8 @@ from torch import Tensor
 from smallfry import fused
 from smallfry.engine import training
 from smallfry.model import Transformer
-from smallfry.optim import Optimizer
 from smallfry.sizes import Shape
+from smallfry.training.optim import Optimizer
 
 SETS = training.training_sets()
 pytestmark = pytest.mark.skipif(not SETS, reason="libfry was not built: there was no C compiler")
