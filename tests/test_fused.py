@@ -167,6 +167,16 @@ def test_attention(
     )  # fmt: skip
 
 
+def test_a_table_that_was_made_while_answering_can_be_trained_with(kernels: str) -> None:
+    fused.rotary.cache_clear()
+    h, qkv = fused.Heads(1, 1, 8, 1e-6), draw(1, 1, 5, 24, dtype=torch.float32)
+    with torch.inference_mode():
+        fused.attention(qkv, None, None, 10000.0, h)
+    qkv = qkv.clone().requires_grad_()
+    fused.attention(qkv, None, None, 10000.0, h).sum().backward()
+    assert qkv.grad is not None
+
+
 def test_a_later_token_changes_nothing_before_it(kernels: str, dtype: torch.dtype) -> None:
     h = fused.Heads(2, 1, 16, 1e-6)
     qkv = draw(1, 1, 45, 64, dtype=dtype)
