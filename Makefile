@@ -2,7 +2,7 @@
 # make test   sets itself up and runs every check
 # make wasm   builds libfry for pages again (clang with wasm32, wasm-ld); what it makes is kept with the sources
 # make test-parity   installs lm-eval too and asks it and smallfry the same items
-# make fuzz   ten minutes of libFuzzer and 100,000 malformed files for libfry, under sanitizers; needs clang
+# make fuzz   training kernels of random sizes, ten minutes of libFuzzer, 100,000 malformed files; under sanitizers, with clang
 # make fuzz-short   the same in half a minute
 PYTHON ?= python3
 VENV ?= .venv
@@ -29,6 +29,7 @@ test-parity: $(READY)
 
 fuzz: $(READY)
 	@command -v clang >/dev/null || (echo "clang is not installed; libFuzzer is part of it: apt-get install clang"; exit 1)
+	$(BIN)/python -m tests.train.exercise --rounds 200
 	$(BIN)/python -m tests.fuzz.run --seconds 600 --files 100000
 
 fuzz-short: $(READY)

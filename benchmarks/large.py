@@ -29,9 +29,9 @@ def work(options: argparse.Namespace) -> None:
     from smallfry.data import Batch
     from smallfry.machine import compute_dtype
     from smallfry.model import Transformer
-    from smallfry.parallel import start
     from smallfry.sizes import shape_for
     from smallfry.train import Progress, Recipe, train
+    from smallfry.training.parallel import start
 
     world = start()
     shape = shape_for(options.size, options.vocab)

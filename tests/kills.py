@@ -30,9 +30,9 @@ from smallfry.forms import build_form
 from smallfry.job import Example, Job
 from smallfry.machine import compute_dtype, limit_threads
 from smallfry.model import Transformer
-from smallfry.optim import Optimizer
 from smallfry.sizes import Shape
 from smallfry.train import Recipe, train
+from smallfry.training.optim import Optimizer
 
 SAVE_SECONDS = 0.02
 EPOCHS_A_KILL = 4.0

@@ -22,13 +22,13 @@ from torch.nn.parallel import DistributedDataParallel
 from smallfry.data import Batch
 from smallfry.errors import SmallfryError
 from smallfry.model import Transformer
-from smallfry.optim import Optimizer
-from smallfry.parallel import World, start
-from smallfry.runstate import RunState
-from smallfry.sharding import ShardedOptimizer, shard, whole
-from smallfry.sharedsaves import SharedSaves
 from smallfry.sizes import Shape
 from smallfry.train import Progress, Recipe, loss_of, mean_loss, train
+from smallfry.training.optim import Optimizer
+from smallfry.training.parallel import World, start
+from smallfry.training.runstate import RunState
+from smallfry.training.sharding import ShardedOptimizer, shard, whole
+from smallfry.training.sharedsaves import SharedSaves
 
 # Nothing divides by two: an odd vocabulary, three blocks, and batches of five rows or one.
 SHAPE = Shape(257, 64, 3, 1, 1, 64, 96)

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -65,9 +66,11 @@ def test_documentation_shows_commands() -> None:
 @pytest.mark.parametrize("line", documented())
 def test_documented_commands_parse(line: str) -> None:
     words = shlex.split(line)[1:]
-    group = typer.main.get_command(app)
-    command = group.commands[words[0]]  # type: ignore[attr-defined]
-    parsed = command.make_context(words[0], words[1:], resilient_parsing=False)  # an unknown option raises
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):  # a group of commands, such as bench
+        name, *words = words
+        command = command.commands[name]
+    parsed = command.make_context(command.name, words, resilient_parsing=False)  # an unknown option raises
     assert parsed.command is command and not parsed.args
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from smallfry import fused
 from smallfry.engine import training
 from smallfry.model import Transformer
-from smallfry.optim import Optimizer
 from smallfry.sizes import Shape
+from smallfry.training.optim import Optimizer
 
 SETS = training.training_sets()
 pytestmark = pytest.mark.skipif(not SETS, reason="libfry was not built: there was no C compiler")
@@ -165,6 +165,16 @@ def test_attention(
         lambda x, a, b: (fused.attention(x, a, b, 10000.0, h),), lambda x, a, b: (attention(x, a, b, 10000.0, h),),
         [qkv, *gains], NEAR[dtype],
     )  # fmt: skip
+
+
+def test_a_table_that_was_made_while_answering_can_be_trained_with(kernels: str) -> None:
+    fused.rotary.cache_clear()
+    h, qkv = fused.Heads(1, 1, 8, 1e-6), draw(1, 1, 5, 24, dtype=torch.float32)
+    with torch.inference_mode():
+        fused.attention(qkv, None, None, 10000.0, h)
+    qkv = qkv.clone().requires_grad_()
+    fused.attention(qkv, None, None, 10000.0, h).sum().backward()
+    assert qkv.grad is not None
 
 
 def test_a_later_token_changes_nothing_before_it(kernels: str, dtype: torch.dtype) -> None:

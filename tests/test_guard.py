@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from smallfry.guard import PATIENCE, WINDOW, LossGuard, TroubleError
+from smallfry.training.guard import PATIENCE, WINDOW, LossGuard, TroubleError
 
 VOCAB = 2048
 

@@ -16,10 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smallfry import parallel
 from smallfry.data import Batch
 from smallfry.errors import SmallfryError
-from smallfry.parallel import World, start, take_cores
+from smallfry.training import parallel
+from smallfry.training.parallel import World, start, take_cores
 from tests.parallel_run import HALF, STEPS, Found, train_some
 
 

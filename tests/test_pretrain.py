@@ -21,9 +21,9 @@ from smallfry.errors import SmallfryError
 from smallfry.evals.suites.models import load_language_model
 from smallfry.evals.suites.text import bits_per_byte, read_documents
 from smallfry.files import read_json
-from smallfry.pretrain_plan import Line, Plan, choose_vocab, make_plan
-from smallfry.pretrain_record import Silent
 from smallfry.pretraining import pretrain
+from smallfry.pretraining.plan import Line, Plan, choose_vocab, make_plan
+from smallfry.pretraining.record import Silent
 from smallfry.sizes import RUNGS, shape_for
 from smallfry.train import Progress
 
@@ -122,7 +122,7 @@ def test_a_run_that_is_stopped_in_every_stage_ends_with_the_same_bits(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("smallfry.pretraining.measure", interrupt)
+        patch.setattr("smallfry.pretraining.run.measure", interrupt)
         with pytest.raises(SmallfryError, match=go_on):
             pretrain(out=out, resume=True)
     done = pretrain(out=out, resume=True)

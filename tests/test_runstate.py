@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from smallfry import runstate
 from smallfry.errors import SmallfryError
-from smallfry.runstate import MemorySaves, load_state, remove_states, save_state
+from smallfry.training import runstate
+from smallfry.training.runstate import MemorySaves, load_state, remove_states, save_state
 
 SIZE = 5000
 

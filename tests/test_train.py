@@ -21,20 +21,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import smallfry.train
+import smallfry.training.loss
 from smallfry.data import Batch, JobData, Noise, bucket, padded_length
 from smallfry.errors import CandidateError, SmallfryError
 from smallfry.forms import Form, build_form
 from smallfry.frames import FrameCodec
-from smallfry.guard import PATIENCE
 from smallfry.job import Example, Job
-from smallfry.microbatch import MicroBatches, out_of_memory
 from smallfry.model import MaskPool, Transformer
-from smallfry.optim import Optimizer, schedule
 from smallfry.recipes import larger_vocab, recipe_for
-from smallfry.runstate import DiskSaves
 from smallfry.sizes import Shape
 from smallfry.tokenizer import END, MASK, PAD
 from smallfry.train import Progress, Recipe, Trained, loss_of, mean_loss, train
+from smallfry.training.guard import PATIENCE
+from smallfry.training.microbatch import MicroBatches, out_of_memory
+from smallfry.training.optim import Optimizer, schedule
+from smallfry.training.runstate import DiskSaves
 from tests.test_frames import slot_rows
 
 COLOURS = ("red", "green", "blue", "black")
@@ -290,7 +291,7 @@ def test_a_full_disk_stops_the_run_with_the_last_save_intact(tmp_path: Path, mon
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("smallfry.runstate.write_tensors", full)
+    monkeypatch.setattr("smallfry.training.runstate.write_tensors", full)
     with pytest.raises(
         SmallfryError, match=r"cannot save step 9 \(No space left.*step 3 is intact.*--resume"
     ) as caught:
@@ -561,7 +562,7 @@ def test_a_validation_loss_is_measured_in_parts_too(monkeypatch: pytest.MonkeyPa
                 raise ERRORS["gpu"]
             return loss_of(model, batch, smoothing)
 
-        monkeypatch.setattr(smallfry.train, "loss_of", tight)
+        monkeypatch.setattr(smallfry.training.loss, "loss_of", tight)
         assert mean_loss(model, batches) == pytest.approx(whole, rel=1e-5)
     assert max(tried) > 100
 

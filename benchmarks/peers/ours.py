@@ -12,8 +12,8 @@ from peers.common import Built, Spec
 from smallfry.data import Batch
 from smallfry.machine import compute_dtype
 from smallfry.model import Transformer
-from smallfry.optim import Optimizer
 from smallfry.train import loss_of
+from smallfry.training.optim import Optimizer
 
 
 def build(spec: Spec) -> Built:

@@ -21,10 +21,10 @@ from smallfry.engine import training
 from smallfry.errors import SmallfryError
 from smallfry.machine import compute_dtype, keep_freed_memory, use_threads
 from smallfry.model import Transformer
-from smallfry.optim import STEP_NAME, Optimizer
-from smallfry.parallel import World
 from smallfry.sizes import Shape
 from smallfry.train import loss_of
+from smallfry.training.optim import STEP_NAME, Optimizer
+from smallfry.training.parallel import World
 
 # Products whose speed is taken for the machine's: square ones, and those of a model's layers (rows, inputs, outputs).
 PRODUCTS = ((768, 768, 768), (1024, 1024, 1024), (2048, 2048, 2048), (4096, 256, 768), (4096, 512, 2816))

@@ -31,8 +31,8 @@ def train(
 ) -> None:
     """Tokens a second, model FLOP/s, their share of the machine's matrix products, memory, and what limits it."""
     from smallfry.bench import measure_peaks, measure_training
-    from smallfry.parallel import start
     from smallfry.sizes import shape_for
+    from smallfry.training.parallel import start
 
     names = [name.strip() for name in sizes.split(",") if name.strip()]
     if not names:

@@ -22,8 +22,8 @@ from smallfry.errors import SmallfryError
 
 if TYPE_CHECKING:
     from smallfry.corpus.build import Progress as CorpusProgress
-    from smallfry.pretrain_plan import Line
-    from smallfry.pretrain_record import Pretrained
+    from smallfry.pretraining.plan import Line
+    from smallfry.pretraining.record import Pretrained
     from smallfry.train import Progress
 
 _RECENT = 20  # losses that the one shown is about the mean of
@@ -66,8 +66,8 @@ def pretrain(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a language model on raw text: clean, hold out, tokenise, train, measure."""
-    from smallfry.parallel import start
     from smallfry.pretraining import pretrain as run_pretraining
+    from smallfry.training.parallel import start
 
     settings: dict[str, Any] = {
         "size": size, "vocab": vocab, "tokens": None if tokens is None else parse_tokens(tokens), "minutes": minutes,
@@ -123,7 +123,7 @@ def show(done: Pretrained) -> None:
     for note in done.notes:
         console.print(note, style="yellow", markup=False, highlight=False)
     console.print(f"model   {done.out}   ({done.params:,} parameters)", markup=False, highlight=False, soft_wrap=True)
-    from smallfry.pretrain_record import use
+    from smallfry.pretraining.record import use
 
     for command in use(done):
         console.print(f"try it  {command}", markup=False, highlight=False, soft_wrap=True)

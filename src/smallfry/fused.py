@@ -261,13 +261,11 @@ def _attention_args(
 def rotary(length: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary positions, ``(length, D / 2 filled up to a multiple of 16)``, fp32."""
     half = head_dim // 2
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
-    filling = -half % 16
-    return (
-        torch.nn.functional.pad(angles.cos(), (0, filling)).contiguous(),
-        torch.nn.functional.pad(angles.sin(), (0, filling)).contiguous(),
-    )
+    with torch.inference_mode(False), torch.no_grad():  # a table made while answering could not be trained with
+        frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+        angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+        angles = torch.nn.functional.pad(angles, (0, -half % 16))
+        return angles.cos().contiguous(), angles.sin().contiguous()
 
 
 class HeadLoss(torch.autograd.Function):

@@ -6,30 +6,29 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional as F
 
-from smallfry import fused
 from smallfry.data import Batch, Noise
-from smallfry.epochs import CountedData as CountedData
-from smallfry.epochs import Data as Data
-from smallfry.epochs import Epochs
 from smallfry.errors import CandidateError, SmallfryError
-from smallfry.guard import LossGuard, TroubleError
 from smallfry.machine import keep_freed_memory
-from smallfry.microbatch import MicroBatches, fitting_in_memory
 from smallfry.model import Transformer
-from smallfry.optim import Optimizer, schedule
-from smallfry.parallel import LARGE_PARAMS, World
-from smallfry.runstate import DiskSaves, MemorySaves, RunState, Saves
-from smallfry.sharedsaves import SharedSaves
-from smallfry.signals import stop_signals
+from smallfry.training.epochs import CountedData as CountedData
+from smallfry.training.epochs import Data as Data
+from smallfry.training.epochs import Epochs
+from smallfry.training.guard import LossGuard, TroubleError
+from smallfry.training.loss import loss_of as loss_of
+from smallfry.training.loss import mean_loss as mean_loss
+from smallfry.training.microbatch import MicroBatches, fitting_in_memory
+from smallfry.training.optim import Optimizer, schedule
+from smallfry.training.parallel import LARGE_PARAMS, World
+from smallfry.training.runstate import DiskSaves, MemorySaves, RunState, Saves
+from smallfry.training.sharedsaves import SharedSaves
+from smallfry.training.signals import stop_signals
 
 SAVE_SECONDS = 60.0
 _SAVE_REST = 20.0  # times as long as a save took, until the next: saving takes at most 5% of the time
@@ -38,7 +37,6 @@ _OTHER = {
     "recipe": ("another recipe", "settings"), "model": ("another model", "model"), "data": ("other data", "data")
 }  # fmt: skip
 _SANE_STEPS = 10  # ordinary steps after a save that show its weights to be good
-_HEAD_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,53 +118,6 @@ class Trained:
     tokens: int
     finished: bool
     notes: list[str] = field(default_factory=list)  # what went wrong and was mended, one line each
-
-
-def loss_of(model: Transformer, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, float]:
-    """Weighted mean cross-entropy of a batch, and the sum of the weights.
-
-    The head is only applied where a target carries weight: of a classified sentence that is one position in twenty.
-    """
-    device = model.embed.weight.device
-    hidden = model(torch.from_numpy(np.ascontiguousarray(batch.ids)).to(device)).flatten(0, 1)  # (B T, C)
-    places = np.flatnonzero(batch.weights)
-    weights = batch.weights.ravel()[places]
-    total = float(weights.sum())
-    targets = batch.targets.ravel()
-    if len(places) < len(targets):
-        # Rounded up with weightless repeats: a CPU's matrix library compiles a kernel for each new number of rows.
-        padding = -len(places) % _HEAD_ROWS
-        places = np.concatenate([places, np.zeros(padding, dtype=places.dtype)])
-        weights = np.concatenate([weights, np.zeros(padding, dtype=weights.dtype)])
-        hidden, targets = hidden[torch.from_numpy(places).to(device)], targets[places]
-    scales = torch.from_numpy(weights / np.float32(max(total, 1e-9))).to(device)
-    chosen = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
-    if fused.usable(hidden, model.shape.head_dim):
-        return fused.head_loss(hidden, model.head_weight, chosen, scales, label_smoothing), total
-    losses = F.cross_entropy(
-        model.logits(hidden).float(), chosen, reduction="none", label_smoothing=label_smoothing
-    )  # (N,)
-    return (losses * scales).sum(), total
-
-
-@torch.no_grad()
-def mean_loss(model: Transformer, batches: Iterable[Batch], micro: MicroBatches | None = None) -> float:
-    """Weighted mean cross-entropy in nats over batches, without dropout; in parts where memory runs out."""
-    was_training = model.training
-    model.eval()
-    micro = micro or MicroBatches()
-    total = weight = 0.0
-
-    def compute(parts: list[Batch]) -> tuple[float, float]:
-        found = [loss_of(model, part) for part in parts]
-        return sum(float(loss) * amount for loss, amount in found), sum(amount for _, amount in found)
-
-    for batch in batches:
-        loss, amount = micro.run(compute, batch)
-        total += loss
-        weight += amount
-    model.train(was_training)
-    return total / max(weight, 1e-9)
 
 
 def train(
@@ -270,7 +221,7 @@ class _Loop:
         decay = max(0.0, 1.0 - 1.0 / max(1.0, recipe.ema * steps)) if recipe.ema else 0.0
         rates = (recipe.lr, recipe.muon_lr, recipe.weight_decay, decay)
         if self.sharded:
-            from smallfry.sharding import ShardedOptimizer, shard  # a second to import, for few
+            from smallfry.training.sharding import ShardedOptimizer, shard  # a second to import, for few
 
             self.optimizer: Optimizer = ShardedOptimizer(shard(model, world), world, *rates)
         else:
@@ -316,7 +267,7 @@ class _Loop:
         """The model, put together where it is in parts."""
         if not self.sharded:
             return self.model
-        from smallfry.sharding import whole
+        from smallfry.training.sharding import whole
 
         return whole(self.model, self.world)
 

@@ -23,9 +23,9 @@ def measure_speed(job: Job, form: FormName, codec: FrameCodec | None, rung: str)
 
     from smallfry.machine import compute_dtype, default_device
     from smallfry.model import Transformer
-    from smallfry.optim import Optimizer
     from smallfry.recipes import recipe_for
     from smallfry.train import loss_of
+    from smallfry.training.optim import Optimizer
 
     part = replace(job, train=job.train[:: max(1, len(job.train) // 4000)])
     spelled = build_form(part, form, 512, job.kind == "classify", codec)

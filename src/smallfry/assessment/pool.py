@@ -22,8 +22,8 @@ from smallfry.errors import CandidateError, SmallfryError
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
 from smallfry.machine import keep_freed_memory, limit_threads, stay_on_core
-from smallfry.runstate import remove_states
 from smallfry.train import Progress
+from smallfry.training.runstate import remove_states
 
 Task = RungTask | BaselineTask
 _REPORT_SECONDS = 0.3

@@ -34,9 +34,13 @@ INLINE product_of_rows sides(const fry_weight_gradient *a) {
 
 static int64_t gradient_panels(const fry_weight_gradient *a) { return sides(a).wide_panels; }
 
+/* Panels of the wide side that are laid out together: half of the second cache. */
+#define WIDE_PANELS 24
+
 static int64_t gradient_bytes(const fry_weight_gradient *a, int64_t panels) {
     const product_of_rows p = sides(a);
-    const int64_t spans = (p.narrow_panels + 1) * STEPS * BLOCK_UNITS * 4;
+    const int64_t wide = panels < WIDE_PANELS ? panels : WIDE_PANELS;
+    const int64_t spans = (p.narrow_panels + wide) * STEPS * BLOCK_UNITS * 4;
     return spans + BLOCK_UNITS * 4 + panels * p.narrow_panels * TILE * TILE * 4;
 }
 
@@ -68,31 +72,44 @@ INLINE void write_block(const product_of_rows *p, const float *sums, int64_t nar
         EACH_REGISTER(i, 0, columns, { PUT(FRY_BF16, to, r * ld + i, vf_load(sums + r * TILE + i)); });
 }
 
+/* A span of tokens laid out: blocks of (32 features, 16 pairs) for the narrow side. Rows are read whole, in order. */
+INLINE void lay_narrow(const product_of_rows *p, int64_t token, int64_t tokens, uint32_t *to, uint32_t *pairs) {
+    for (int64_t s = 0; s * TILE < tokens; s++)
+        for (int64_t panel = 0; panel < p->narrow_panels; panel++) {
+            uint32_t *block = to + (panel * STEPS + s) * BLOCK_UNITS;
+            pair_block(p->narrow + (token + s * TILE) * p->narrow_width + panel * TILE, p->narrow_width,
+                       tokens - s * TILE, p->narrow_width - panel * TILE, pairs);
+            turn_16(pairs, TILE, block, 16);
+            turn_16(pairs + 16, TILE, block + BLOCK_UNITS / 2, 16);
+        }
+}
+
+/* Blocks of (16 pairs, 32 features) for panels [first, last) of the wide side. */
+INLINE void lay_wide(const product_of_rows *p, int64_t token, int64_t tokens, int64_t first, int64_t last, uint32_t *to) {
+    for (int64_t s = 0; s * TILE < tokens; s++)
+        for (int64_t panel = first; panel < last; panel++)
+            pair_block(p->wide + (token + s * TILE) * p->wide_width + panel * TILE, p->wide_width, tokens - s * TILE,
+                       p->wide_width - panel * TILE, to + ((panel - first) * STEPS + s) * BLOCK_UNITS);
+}
+
 /* Panels [first, last) of the wide side. */
 static void weight_gradient(const fry_weight_gradient *a, int64_t first, int64_t last, char *scratch) {
     const product_of_rows p = sides(a);
+    const int64_t together = last - first < WIDE_PANELS ? last - first : WIDE_PANELS;
     uint32_t *narrow = (uint32_t *)scratch, *wide = narrow + p.narrow_panels * STEPS * BLOCK_UNITS;
-    uint32_t *pairs = wide + STEPS * BLOCK_UNITS;
+    uint32_t *pairs = wide + together * STEPS * BLOCK_UNITS;
     float *sums = (float *)(pairs + BLOCK_UNITS);
     start_products(FRY_BF16);
     for (int64_t token = 0; token < p.rows; token += SPAN) {
         const int64_t tokens = p.rows - token < SPAN ? p.rows - token : SPAN, steps = (tokens + TILE - 1) / TILE;
-        for (int64_t panel = 0; panel < p.narrow_panels; panel++)
-            for (int64_t s = 0; s < steps; s++) { /* (32 features, 16 pairs) */
-                uint32_t *to = narrow + (panel * STEPS + s) * BLOCK_UNITS;
-                pair_block(p.narrow + (token + s * TILE) * p.narrow_width + panel * TILE, p.narrow_width,
-                           tokens - s * TILE, p.narrow_width - panel * TILE, pairs);
-                turn_16(pairs, TILE, to, 16);
-                turn_16(pairs + 16, TILE, to + BLOCK_UNITS / 2, 16);
-            }
-        for (int64_t panel = first; panel < last; panel++) {
-            for (int64_t s = 0; s < steps; s++) /* (16 pairs, 32 features) */
-                pair_block(p.wide + (token + s * TILE) * p.wide_width + panel * TILE, p.wide_width, tokens - s * TILE,
-                           p.wide_width - panel * TILE, wide + s * BLOCK_UNITS);
-            for (int64_t row = 0; row < p.narrow_panels; row++) {
-                float *c = sums + ((panel - first) * p.narrow_panels + row) * TILE * TILE;
-                amx_blocks(token > 0, narrow + row * STEPS * BLOCK_UNITS, wide, steps, c);
-            }
+        lay_narrow(&p, token, tokens, narrow, pairs);
+        for (int64_t begin = first; begin < last; begin += together) {
+            const int64_t end = last - begin < together ? last : begin + together;
+            lay_wide(&p, token, tokens, begin, end, wide);
+            for (int64_t panel = begin; panel < end; panel++)
+                for (int64_t row = 0; row < p.narrow_panels; row++)
+                    amx_blocks(token > 0, narrow + row * STEPS * BLOCK_UNITS, wide + (panel - begin) * STEPS * BLOCK_UNITS,
+                               steps, sums + ((panel - first) * p.narrow_panels + row) * TILE * TILE);
         }
     }
     end_products(FRY_BF16);

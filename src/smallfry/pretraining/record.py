@@ -10,7 +10,7 @@ from smallfry.corpus import parse_steps
 from smallfry.corpus.build import Progress as CorpusProgress
 from smallfry.corpus.measure import Measured
 from smallfry.errors import SmallfryError
-from smallfry.pretrain_plan import Line
+from smallfry.pretraining.plan import Line
 from smallfry.sizes import parse_size
 from smallfry.tokenizer import MAX_VOCAB, MIN_VOCAB
 from smallfry.train import Progress

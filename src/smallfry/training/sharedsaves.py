@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from smallfry.errors import SmallfryError
-from smallfry.parallel import World
-from smallfry.runstate import RunState, Saves
+from smallfry.training.parallel import World
+from smallfry.training.runstate import RunState, Saves
 
 
 class SharedSaves:
@@ -33,7 +33,7 @@ class SharedSaves:
         return str(self._saves)
 
     def save(self, tensors: Mapping[str, Tensor], plain: dict[str, Any]) -> None:
-        """Write a save; see `smallfry.runstate.save_state`.
+        """Write a save; see `smallfry.training.runstate.save_state`.
 
         Raises:
             SmallfryError: In every process, when it cannot be written or copies of the model have drifted apart.
@@ -64,7 +64,7 @@ class SharedSaves:
         return None
 
     def load(self, before: int | None = None) -> RunState | None:
-        """Read a save in every process; see `smallfry.runstate.load_state`.
+        """Read a save in every process; see `smallfry.training.runstate.load_state`.
 
         Raises:
             SmallfryError: Also when the processes find different saves.

@@ -5,7 +5,7 @@ it, and divides its weighted loss by the weight of the WHOLE batch: the sum of t
 gradient that one process would have computed, whatever N is. Nothing here averages, so nothing depends on N.
 
 One process without torchrun gets a `World` of size 1, whose methods do nothing. For models whose optimizer does not
-fit one process see `smallfry.sharding`.
+fit one process see `smallfry.training.sharding`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from torch.distributed.tensor import DTensor
 
 from smallfry.engine import training
 from smallfry.model import Block, Transformer
-from smallfry.optim import MOMENTUM, Optimizer, _Slot, orthogonalise
-from smallfry.parallel import World
+from smallfry.training.optim import MOMENTUM, Optimizer, _Slot, orthogonalise
+from smallfry.training.parallel import World
 
 
 def shard(model: Transformer, world: World) -> Transformer:
@@ -31,7 +31,7 @@ def shard(model: Transformer, world: World) -> Transformer:
     another one, which stays together from forward to backward, so that what comes behind the last block finds whole
     weights. A block's first gain, which fused kernels reach across blocks, is copied instead.
 
-    Gradients are summed in fp32, not averaged: see `smallfry.parallel`.
+    Gradients are summed in fp32, not averaged: see `smallfry.training.parallel`.
 
     Args:
         model: The whole model, the same in every process, on ``world.device``, in its compute precision.
@@ -225,7 +225,7 @@ class ShardedOptimizer(Optimizer):
                 module.reshard()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """See `Optimizer.state`; split tensors are DTensors, whose rows `smallfry.sharedsaves` gathers."""
+        """See `Optimizer.state`; split tensors are DTensors, whose rows `smallfry.training.sharedsaves` gathers."""
         tensors, plain = super().state()
         return {name: self._as_dtensor(name, tensor) for name, tensor in tensors.items()}, plain
 

@@ -31,12 +31,12 @@ from smallfry.evals.suites.transformer import TransformerScorer
 from smallfry.files import read_json, write_atomic
 from smallfry.machine import compute_dtype, keep_freed_memory, machine, versions
 from smallfry.model import Transformer
-from smallfry.optim import Optimizer
-from smallfry.parallel import World
-from smallfry.pretrain_plan import Line, Plan, choose_vocab, make_plan
-from smallfry.pretrain_record import Pretrained, PretrainSettings, Silent, Watcher
+from smallfry.pretraining.plan import Line, Plan, choose_vocab, make_plan
+from smallfry.pretraining.record import Pretrained, PretrainSettings, Silent, Watcher
 from smallfry.sizes import shape_for
 from smallfry.train import Point, Progress, Trained, loss_of, train
+from smallfry.training.optim import Optimizer
+from smallfry.training.parallel import World
 
 FORMAT = "smallfry-pretrain/1"
 RECORD = "pretrain.json"
