@@ -48,6 +48,11 @@ def orthogonalise(x: Tensor) -> Tensor:
     return x
 
 
+def muon_factor(rows: int, columns: int) -> float:
+    """What Muon's rate is multiplied by for a matrix: steps change outputs alike whatever its shape (Jordan 2024)."""
+    return math.sqrt(max(1.0, rows / columns))
+
+
 @dataclass(slots=True)
 class _Slot:
     """One parameter and what the optimizer keeps of it; all but the parameter are views into flat buffers."""
@@ -175,10 +180,7 @@ class Optimizer:
 
     def _step(self, factor: float) -> float:
         grads = self._gradients()
-        if self._fused:
-            norm = math.sqrt(training.sum_squares([(fused.kind_of(g), g.numel(), g.data_ptr()) for g in grads]))
-        else:
-            norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)).float()))
+        norm = self._norm(grads)
         if math.isfinite(norm):
             self.steps += 1
             scale = min(1.0, self.clip / norm) if norm > 0 else 1.0
@@ -189,6 +191,12 @@ class Optimizer:
                 self._muon(group, [by_name[s.name] for s in group], scale, self.muon_lr * factor)
         self.discard()
         return norm
+
+    def _norm(self, grads: list[Tensor]) -> float:
+        """The norm of the whole gradient."""
+        if self._fused:
+            return math.sqrt(training.sum_squares([(fused.kind_of(g), g.numel(), g.data_ptr()) for g in grads]))
+        return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)).float()))
 
     @property
     def _towards(self) -> float:
@@ -223,29 +231,37 @@ class Optimizer:
         rows, columns = group[0].param.shape
         dtype = group[0].param.dtype
         directions = torch.empty(len(group), rows, columns, dtype=dtype, device=group[0].param.device)
-        norms = []
+        norms: list[float] = []
         for slot, grad, direction in zip(group, grads, directions, strict=True):
-            if self._fused:
-                args = self._args(slot, grad, direction, lr)
-                args.beta1, args.scale = MOMENTUM, scale
-                norms.append(math.sqrt(training.momentum(args)))
-            else:
-                g = grad.to(torch.float32) * scale
-                slot.first.lerp_(g, 1.0 - MOMENTUM)
-                direction.copy_(g.lerp(slot.first, MOMENTUM))
+            norm = self._direction(slot, grad, direction, scale)
+            norms += [] if norm is None else [norm]
         # The norm of what was rounded may be a little above 1, which the iteration bears.
         sizes = torch.tensor(norms) if norms else torch.linalg.vector_norm(directions, dim=(1, 2), dtype=torch.float32)
         directions.div_(sizes.clamp_min(1e-7).to(directions.device, dtype)[:, None, None])
         directions = orthogonalise(directions)
-        # Moonshot's and Jordan's choice for tall matrices: steps that change outputs alike whatever the shape.
-        rate = lr * math.sqrt(max(1.0, rows / columns))
+        rate = lr * muon_factor(rows, columns)
         for slot, direction in zip(group, directions, strict=True):
-            if self._fused:
-                args = self._args(slot, direction, slot.param, rate)
-                args.weight_decay = lr * slot.decay
-                training.call("fry_apply", args)
-            else:
-                self._move(slot, direction.to(torch.float32), rate, lr)
+            self._apply(slot, direction, rate, lr)
+
+    def _direction(self, slot: _Slot, grad: Tensor, out: Tensor, scale: float) -> float | None:
+        """Momentum, as Nesterov looks at it, into ``out``; its norm where the kernel found it in passing."""
+        if self._fused and grad.numel():
+            args = self._args(slot, grad, out, 0.0)
+            args.beta1, args.scale = MOMENTUM, scale
+            return math.sqrt(training.momentum(args))
+        g = grad.to(torch.float32) * scale
+        slot.first.lerp_(g, 1.0 - MOMENTUM)
+        out.copy_(g.lerp(slot.first, MOMENTUM))
+        return None
+
+    def _apply(self, slot: _Slot, direction: Tensor, rate: float, lr: float) -> None:
+        """Move a matrix by ``rate`` against an orthogonal direction, with ``lr`` for its decay."""
+        if self._fused and direction.numel():
+            args = self._args(slot, direction, slot.param, rate)
+            args.weight_decay = lr * slot.decay
+            training.call("fry_apply", args)
+        else:
+            self._move(slot, direction.to(torch.float32), rate, lr)
 
     def _move(self, slot: _Slot, move: Tensor, rate: float, lr: float) -> None:
         slot.master.mul_(1.0 - lr * slot.decay).sub_(move, alpha=rate)

@@ -18,9 +18,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from smallfry.engine import training
 from smallfry.model import Block, Transformer
-from smallfry.training.optim import MOMENTUM, Optimizer, _Slot, orthogonalise
+from smallfry.training.optim import Optimizer, _Slot, muon_factor, orthogonalise
 from smallfry.training.parallel import World
 
 
@@ -133,33 +132,25 @@ class ShardedOptimizer(Optimizer):
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def step(self, factor: float) -> float:
         """See `Optimizer.step`; the norm is the whole gradient's."""
-        grads = self._gradients()
+        norm = super().step(factor)
+        self._changed()
+        return norm
+
+    def _norm(self, grads: list[Tensor]) -> float:
         squares = [
             torch.linalg.vector_norm(grad, dtype=torch.float32).double().square()
             for slot, grad in zip(self._slots, grads, strict=True)
             if self.world.main or isinstance(self._sharded[slot.name], DTensor)  # copies count once
         ]
-        norm = math.sqrt(self.world.sum(float(torch.stack(squares).sum())))
-        if math.isfinite(norm):
-            self.steps += 1
-            scale = min(1.0, self.clip / norm) if norm > 0 else 1.0
-            by_name = {slot.name: grad for slot, grad in zip(self._slots, grads, strict=True)}
-            for slot in self._rest:
-                self._adamw(slot, by_name[slot.name], scale, self.lr * factor)
-            for group in self._groups:
-                self._muon(group, [by_name[s.name] for s in group], scale, self.muon_lr * factor)
-        self.discard()
-        self._changed()
-        return norm
+        return math.sqrt(self.world.sum(float(torch.stack(squares).sum())))
 
     def _muon(self, group: list[_Slot], grads: list[Tensor], scale: float, lr: float) -> None:
         size = self.world.size
         rows, columns = self._sharded[group[0].name].shape
         each = -(-rows // size)
-        rate = lr * math.sqrt(max(1.0, rows / columns))
+        rate = lr * muon_factor(rows, columns)
         parts = group[0].param.new_zeros(size, each, columns)  # the own rows of `size` matrices
         for first in range(0, len(group), size):
             some = group[first : first + size]
@@ -186,25 +177,6 @@ class ShardedOptimizer(Optimizer):
         back = torch.empty_like(parts)
         dist.all_to_all_single(back, held)
         return back
-
-    def _direction(self, slot: _Slot, grad: Tensor, out: Tensor, scale: float) -> None:
-        """Momentum, as Nesterov looks at it, into ``out``."""
-        if self._fused and grad.numel():
-            args = self._args(slot, grad, out, 0.0)
-            args.beta1, args.scale = MOMENTUM, scale
-            training.momentum(args)
-        else:
-            g = grad.to(torch.float32) * scale
-            slot.first.lerp_(g, 1.0 - MOMENTUM)
-            out.copy_(g.lerp(slot.first, MOMENTUM))
-
-    def _apply(self, slot: _Slot, direction: Tensor, rate: float, lr: float) -> None:
-        if self._fused and direction.numel():
-            args = self._args(slot, direction, slot.param, rate)
-            args.weight_decay = lr * slot.decay
-            training.call("fry_apply", args)
-        else:
-            self._move(slot, direction.to(torch.float32), rate, lr)
 
     # ---- weights and state ------------------------------------------------------------------------------------------
 
