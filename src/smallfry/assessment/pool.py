@@ -9,7 +9,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from smallfry.candidates import Predictor
 from smallfry.errors import CandidateError, SmallfryError
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
-from smallfry.machine import keep_freed_memory, limit_threads, stay_on_core
+from smallfry.machine import keep_freed_memory, limit_threads, one_thread_children, stay_on_core
 from smallfry.train import Progress
 from smallfry.training.runstate import remove_states
 
@@ -145,7 +145,7 @@ class Pool:
         self._stop = context.Event()
         self._watch, self._say = watch, say
         self.workers = workers
-        with _one_thread():
+        with one_thread_children():
             self._pool = ProcessPoolExecutor(
                 workers,
                 context,
@@ -161,7 +161,7 @@ class Pool:
 
     def submit(self, task: Task) -> None:
         """Queue a task."""
-        with _one_thread():
+        with one_thread_children():
             self._futures[self._pool.submit(_run, task)] = task
 
     def call(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -209,19 +209,3 @@ class Pool:
                     self._watch(key, report)
                 elif self._say is not None:
                     self._say(key, report)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Children inherit thread counts from the environment, which libraries read when they are imported."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names[:3], "1"), TOKENIZERS_PARALLELISM="false")
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

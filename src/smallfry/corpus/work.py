@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,7 @@ import numpy as np
 
 from smallfry.corpus.cleaning import RUN, Signer, among, fault, fingerprint
 from smallfry.errors import SmallfryError
+from smallfry.machine import one_thread_children
 from smallfry.tokenizer import BOS, END, Tokenizer
 
 CHUNK_CHARS, CHUNK_DOCUMENTS = 1 << 18, 512
@@ -130,7 +130,7 @@ def work(task: Task, texts: Iterable[str], workers: int) -> Generator[tuple[str,
         for chunk in chunks(texts):
             yield from zip(chunk, worker(chunk), strict=True)
         return
-    with _quiet_children():
+    with one_thread_children():
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(task,))
         ahead: deque[tuple[list[str], Future[list[Done]]]] = deque()
         try:
@@ -171,19 +171,3 @@ def _end_with_parent() -> None:
 def _look(texts: list[str]) -> list[Done]:
     assert _worker is not None
     return _worker(texts)
-
-
-@contextlib.contextmanager
-def _quiet_children() -> Iterator[None]:
-    """One thread a process, which libraries read from the environment when they are imported."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names[:3], "1"), TOKENIZERS_PARALLELISM="false")
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
