@@ -125,6 +125,17 @@ def _product_speed(sizes: tuple[int, int, int], dtype: torch.dtype, seconds: flo
             return 2.0 * rows * inputs * outputs / best
 
 
+def check_step(tokens: int, seq_len: int, micro_tokens: int | None = None) -> None:
+    """See that a step, and what is computed at once, holds a row.
+
+    Raises:
+        SmallfryError: It does not.
+    """
+    least = min(tokens, micro_tokens or tokens)
+    if least < seq_len:
+        raise SmallfryError(f"{least} tokens hold no row of {seq_len}: ask for more a step, or for shorter rows")
+
+
 class Step:
     """A training step over random tokens, as the training loop takes it.
 
@@ -143,8 +154,7 @@ class Step:
     def __init__(
         self, shape: Shape, tokens: int, seq_len: int, micro_tokens: int, muon: bool = True, world: World | None = None
     ) -> None:
-        if tokens < seq_len or micro_tokens < seq_len:
-            raise SmallfryError(f"{min(tokens, micro_tokens)} tokens hold no row of {seq_len}: ask for more a step")
+        check_step(tokens, seq_len, micro_tokens)
         self.world = world or World()
         device = self.world.device
         self.model = Transformer(shape)

@@ -108,7 +108,9 @@ def from_hf_state(model: Transformer, state: dict[str, Tensor], where: str) -> N
                 parameter.copy_(torch.cat([state[f"model.layers.{i}.{t}"] for t in theirs]))
 
 
-def save_model(path: Path, model: Transformer, tokenizer: Tokenizer, card: dict[str, Any]) -> None:
+def save_model(
+    path: Path, model: Transformer, tokenizer: Tokenizer, card: dict[str, Any], max_positions: int = MAX_POSITIONS
+) -> None:
     """Write a model directory.
 
     Args:
@@ -116,6 +118,7 @@ def save_model(path: Path, model: Transformer, tokenizer: Tokenizer, card: dict[
         model: Weights, in the precision they are shipped in.
         tokenizer: Becomes ``tokenizer.json``.
         card: The rest of ``smallfry.json``: form, recipe, job, scores.
+        max_positions: Longest sequence it was made for.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -138,7 +141,8 @@ def save_model(path: Path, model: Transformer, tokenizer: Tokenizer, card: dict[
     smallfry = {"format": FORMAT, "weights_sha256": digest, "prompt_end": ASSISTANT, **card}
     write_atomic(path / "tokenizer_config.json", _dump(tokenizer_config))
     write_atomic(path / "generation_config.json", _dump(generation))
-    write_atomic(path / "config.json", _dump(hf_config(model.shape, str(dtype).removeprefix("torch."), model.variant)))
+    config = hf_config(model.shape, str(dtype).removeprefix("torch."), model.variant, max_positions)
+    write_atomic(path / "config.json", _dump(config))
     write_atomic(path / "smallfry.json", _dump(smallfry))
 
 

@@ -30,7 +30,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Tokens a second, model FLOP/s, their share of the machine's matrix products, memory, and what limits it."""
-    from smallfry.bench import measure_peaks, measure_training
+    from smallfry.bench import check_step, measure_peaks, measure_training
     from smallfry.sizes import shape_for
     from smallfry.training.parallel import start
 
@@ -38,6 +38,7 @@ def train(
     if not names:
         raise SmallfryError(f"--sizes {sizes}: expected rungs such as 1m,5m")
     shapes = [(name, shape_for(name, vocab)) for name in names]
+    check_step(tokens, seq_len, micro_tokens)
     world = start()
     world.quiet()
     peaks = measure_peaks()

@@ -257,14 +257,17 @@ def _attention_args(
     )  # fmt: skip
 
 
+def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device | None = None) -> Tensor:
+    """Angles of the rotary positions (Su et al. 2021), ``(length, D / 2)``, fp32."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+    return torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequencies)
+
+
 @functools.lru_cache(maxsize=16)
 def rotary(length: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary positions, ``(length, D / 2 filled up to a multiple of 16)``, fp32."""
-    half = head_dim // 2
     with torch.inference_mode(False), torch.no_grad():  # a table made while answering could not be trained with
-        frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-        angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
-        angles = torch.nn.functional.pad(angles, (0, -half % 16))
+        angles = torch.nn.functional.pad(rotary_angles(length, head_dim, theta), (0, -(head_dim // 2) % 16))
         return angles.cos().contiguous(), angles.sin().contiguous()
 
 

@@ -60,9 +60,7 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float = NORM_EPS) -> Tensor:
 
 def rotary_tables(length: int, head_dim: int, theta: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary positions (Su et al. 2021), each ``(length, head_dim)``, fp32, half-split."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequencies)
-    angles = torch.cat([angles, angles], dim=-1)
+    angles = fused.rotary_angles(length, head_dim, theta, device).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 

@@ -75,7 +75,7 @@ def pretrain(
     asked = PretrainSettings(tuple(map(str, corpora)), **settings)
     if out is None:
         if not corpora:
-            raise SmallfryError("nothing to resume; name the run's directory with --out")
+            raise SmallfryError("no corpus; name a text file or folder, or an earlier run with --resume --out DIR")
         out = Path("runs") / f"{_stem(asked.corpora[0])}-{asked.size}"
     world = world or World()
     run = _Pretraining(Path(out), world, (watcher or Silent()) if world.main else Silent())
@@ -140,7 +140,7 @@ class _Pretraining:
             if not isinstance(found, dict) or found.get("format") != FORMAT:
                 raise SmallfryError(f"{path}: not a record of {FORMAT}; choose another --out")
         elif resume and not asked.corpora:
-            raise SmallfryError(f"{self.out}: nothing to resume; there is no {RECORD}")
+            raise SmallfryError(f"{self.out}: nothing to resume: no {RECORD} in it; name a corpus to begin a run")
         elif any(item.name not in (".lock", "corpus") for item in self.out.iterdir()):
             raise SmallfryError(f"{self.out}: is not empty and no pretraining; choose another --out")
         if found is not None and resume:
@@ -359,10 +359,7 @@ class _Pretraining:
                 "settings": asdict(self.settings), "lines": [asdict(line) for line in plan.lines],
                 "machine": machine(), "versions": versions(),
             },
-        })  # fmt: skip
-        config = read_json(self.out / "config.json")
-        config["max_position_embeddings"] = plan.seq_len  # it never saw a longer row
-        write_atomic(self.out / "config.json", json.dumps(config, indent=1) + "\n")
+        }, max_positions=plan.seq_len)  # fmt: skip
         self._record(done)
 
 
