@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smallfry.builtin.stories import generate
 from smallfry.data import Batch
 from smallfry.errors import SmallfryError
 from smallfry.training import parallel
@@ -188,14 +189,19 @@ def test_processes_share_the_cores(
     assert threads == [len(share) for share in shares]
 
 
-def test_launching_becomes_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    become: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda program, arguments: become.append([program, *arguments]))
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    parallel.launch(2, ["pretrain", "x.txt", "--size", "1m"])
-    assert become[0][0] == become[0][1] == sys.executable
-    assert become[0][2:] == [
-        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "smallfry", "pretrain", "x.txt",
-        "--size", "1m",
-    ]  # fmt: skip
-    assert os.environ["OMP_NUM_THREADS"] == "1"
+def smallfry(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smallfry", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_one_command_trains_in_two_processes_and_says_errors_in_lines(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("\n\n".join(r.output for r in generate(0, 200, 0, 0)[0]), encoding="utf-8")
+    options = {"size": "60k", "vocab": "300", "tokens": "4k", "seq-len": "64", "processes": "2", "out": "made"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    done = smallfry("pretrain", "text.txt", *words, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["params"] > 50_000  # once, by process 0
+    assert done.stdout.count("held-out text:") == 1 and (tmp_path / "made" / "model.safetensors").exists()
+    again = smallfry("pretrain", "text.txt", *words, cwd=tmp_path)
+    assert again.returncode == 2 and "holds a finished run" in again.stderr and "Traceback" not in again.stderr

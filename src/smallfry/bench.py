@@ -7,8 +7,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from smallfry import fused
 from smallfry.data import Batch
 from smallfry.engine import training
 from smallfry.errors import SmallfryError
-from smallfry.machine import compute_dtype, keep_freed_memory, use_threads
+from smallfry.machine import compute_dtype, keep_freed_memory, threads_used
 from smallfry.model import Transformer
 from smallfry.sizes import Shape
 from smallfry.train import loss_of
@@ -227,16 +226,6 @@ def measure_training(
         training.training_sets()[0] if on_cpu and fused.available() else "PyTorch", speed,
         speed * shape.flops_per_token(seq_len), peaks, peak_memory(), parts,
     )  # fmt: skip
-
-
-@contextmanager
-def threads_used(threads: int) -> Iterator[int]:
-    """As many threads inside; the number there really are."""
-    before = torch.get_num_threads()
-    try:
-        yield use_threads(threads)
-    finally:
-        use_threads(before)
 
 
 def step_parts(step: Callable[[], float]) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,13 +63,19 @@ def pretrain(
     tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json to use instead of training one")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and order (default: 0)")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that tokenise; 0 is one a core")] = 0,
+    processes: Annotated[int, typer.Option(
+        min=0, help="Processes that train one model, on cores of their own; 0 is one a core"
+    )] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a language model on raw text: clean, hold out, tokenise, train, measure."""
+    import torch
+
+    from smallfry.machine import own_cores, threads_used
     from smallfry.pretraining import pretrain as run_pretraining
-    from smallfry.training.parallel import start
+    from smallfry.training.parallel import launch, start
 
     settings: dict[str, Any] = {
         "size": size, "vocab": vocab, "tokens": None if tokens is None else parse_tokens(tokens), "minutes": minutes,
@@ -75,9 +83,13 @@ def pretrain(
         "data_dir": data_dir and str(data_dir), "tokenizer": tokenizer and str(tokenizer), "seed": seed,
     }  # fmt: skip
     given = {name: value for name, value in settings.items() if value is not None}
+    wanted = processes or own_cores()
+    if wanted > 1 and "WORLD_SIZE" not in os.environ:
+        raise typer.Exit(launch(wanted, sys.argv[1:]))
     world = start()
     world.quiet()
-    with PretrainingView(console) as view:
+    threads = own_cores() if world.size == 1 else torch.get_num_threads()
+    with PretrainingView(console) as view, threads_used(threads):
         done = run_pretraining(
             *(corpora or ()), out=out, resume=resume, force=force, workers=workers, watcher=view, world=world, **given
         )

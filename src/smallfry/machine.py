@@ -78,6 +78,23 @@ def use_threads(count: int) -> int:
     return training.set_threads(count)
 
 
+@contextlib.contextmanager
+def threads_used(count: int) -> Iterator[int]:
+    """As many threads inside; gives how many share the kernels' work."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield use_threads(count)
+    finally:
+        use_threads(before)
+
+
+def own_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def stay_on_core(index: int, workers: int) -> None:
     """Bind this process, one of several that compute, to a core of its own: it keeps its caches.
 

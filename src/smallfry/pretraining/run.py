@@ -111,8 +111,9 @@ class _Pretraining:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other runs out of the directory."""
+        """Keep other runs out of the directory, which is there for all processes inside."""
         if not self.world.main:
+            self.world.barrier()
             yield
             return
         try:
@@ -123,6 +124,7 @@ class _Pretraining:
         with lock:
             if not _locked(lock):
                 raise SmallfryError(f"{self.out}: another run is writing there; wait for it or choose another --out")
+            self.world.barrier()
             yield
 
     def begin(self, asked: PretrainSettings, given: set[str], resume: bool, force: bool) -> Pretrained | None:
@@ -155,6 +157,7 @@ class _Pretraining:
             )
         asked.check()
         self.settings, self.force = asked, force
+        self.world.barrier()  # all have seen what was there before
         if self.world.main:
             for name in (RECORD, *MODEL_FILES):
                 (self.out / name).unlink(missing_ok=True)

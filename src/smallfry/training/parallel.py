@@ -10,6 +10,7 @@ fit one process see `smallfry.training.sharding`.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -225,19 +226,32 @@ def take_cores(local_rank: int, local_size: int, pin: bool = True) -> list[int]:
     return mine
 
 
-def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Become torchrun with so many processes of ``python -m smallfry`` on this machine; does not return.
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run so many processes of ``python -m smallfry`` on this machine, as torchrun does, and wait for them.
 
     Args:
         processes: How many.
         arguments: The command line after ``smallfry``.
+
+    Returns:
+        The exit code: 0, or that of the first process that failed, which has said why.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    # Setting it is torchrun's own default, which it would announce in four lines.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.execv(sys.executable, [*runner, "-m", "smallfry", *arguments])
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it retells what the processes said
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=f"smallfry-{os.getpid()}", rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0,
+    )  # fmt: skip
+    try:
+        elastic_launch(config, sys.executable)("-m", "smallfry", *arguments)
+    except ChildFailedError as error:
+        return max(1, error.get_first_failure()[1].exitcode)
+    except SignalException:
+        return 130
+    return 0
 
 
 def _number(name: str, default: int) -> int:
