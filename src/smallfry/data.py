@@ -7,7 +7,7 @@ generators made from these two numbers, so a run that was killed continues with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,25 +40,63 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
+class Soft:
+    """A teacher's distribution over the next token, its K likeliest kept (Hinton et al. 2015).
+
+    Args:
+        ids: The K likeliest tokens at each place, ``(B, T, K)`` int32.
+        probs: Their probabilities at ``temperature``, ``(B, T, K)`` float32; what they lack to 1 is not learned from.
+        share: Of the loss that is the teacher's; the rest is the true target's.
+        temperature: What the teacher's and the student's logits are divided by.
+    """
+
+    ids: np.ndarray
+    probs: np.ndarray
+    share: float
+    temperature: float
+
+    def take(self, rows: slice | np.ndarray) -> Soft:
+        """The same for some of the batch's rows."""
+        return Soft(self.ids[rows], self.probs[rows], self.share, self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One padded batch.
 
     Args:
         ids: Inputs, ``(B, T)`` int64.
         targets: The token after each input, ``(B, T)`` int64.
-        weights: Loss weight of each target, ``(B, T)`` float32; 0 on padding.
+        weights: Loss weight of each target, ``(B, T)`` float32; 0 on padding. Where they may be negative, as rewards
+            are, ``total`` must be given.
         rows: Which rows of the data set these are, ``(B,)``.
+        total: What the weighted loss is divided by; None for the sum of the weights.
+        soft: What a teacher says beside the targets.
     """
 
     ids: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
     rows: np.ndarray
+    total: float | None = None
+    soft: Soft | None = None
 
     @property
     def num_tokens(self) -> int:
         """Positions computed, padding included."""
         return int(self.ids.size)
+
+    @property
+    def divisor(self) -> float:
+        """What the weighted loss is divided by."""
+        return float(self.weights.sum()) if self.total is None else self.total
+
+    def take(self, rows: slice | np.ndarray) -> Batch:
+        """Some of the rows; a given ``total`` stays that of the whole batch."""
+        return replace(
+            self, ids=self.ids[rows], targets=self.targets[rows], weights=self.weights[rows], rows=self.rows[rows],
+            soft=self.soft and self.soft.take(rows),
+        )  # fmt: skip
 
 
 class JobData:

@@ -320,7 +320,7 @@ class _Loop:
 
         Several processes each compute their share of the batch's rows, divided by the weight of the whole.
         """
-        whole = max(float(batch.weights.sum()), 1e-9)
+        whole = max(batch.divisor, 1e-9)
         mine = self.world.share(batch)
 
         def compute(parts: list[Batch]) -> float:

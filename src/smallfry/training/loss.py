@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from smallfry import fused
-from smallfry.data import Batch
+from smallfry.data import Batch, Soft
 from smallfry.model import Transformer
 from smallfry.training.microbatch import MicroBatches
 
@@ -17,15 +17,16 @@ _HEAD_ROWS = 64
 
 
 def loss_of(model: Transformer, batch: Batch, label_smoothing: float = 0.0) -> tuple[torch.Tensor, float]:
-    """Weighted mean cross-entropy of a batch, and the sum of the weights.
+    """Weighted mean cross-entropy of a batch, and what the weighted sum was divided by.
 
     The head is only applied where a target carries weight: of a classified sentence that is one position in twenty.
+    Where the batch holds what a teacher says, that is mixed in (`distillation`).
     """
     device = model.embed.weight.device
     hidden = model(torch.from_numpy(np.ascontiguousarray(batch.ids)).to(device)).flatten(0, 1)  # (B T, C)
     places = np.flatnonzero(batch.weights)
     weights = batch.weights.ravel()[places]
-    total = float(weights.sum())
+    total = batch.divisor
     targets = batch.targets.ravel()
     if len(places) < len(targets):
         # Rounded up with weightless repeats: a CPU's matrix library compiles a kernel for each new number of rows.
@@ -35,12 +36,41 @@ def loss_of(model: Transformer, batch: Batch, label_smoothing: float = 0.0) -> t
         hidden, targets = hidden[torch.from_numpy(places).to(device)], targets[places]
     scales = torch.from_numpy(weights / np.float32(max(total, 1e-9))).to(device)
     chosen = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
+    if batch.soft is not None:
+        return (distillation(model, hidden, chosen, batch.soft, places) * scales).sum(), total
     if fused.usable(hidden, model.shape.head_dim):
         return fused.head_loss(hidden, model.head_weight, chosen, scales, label_smoothing), total
     losses = F.cross_entropy(
         model.logits(hidden).float(), chosen, reduction="none", label_smoothing=label_smoothing
     )  # (N,)
     return (losses * scales).sum(), total
+
+
+def distillation(
+    model: Transformer, hidden: torch.Tensor, targets: torch.Tensor, soft: Soft, places: np.ndarray
+) -> torch.Tensor:
+    """What a student loses beside a teacher (Hinton et al. 2015), each place by itself.
+
+    ``(1 - share) CE(target) + share T^2 CE(teacher at T, student at T)``: with T squared both parts'
+    gradients keep their size. Of the teacher's distribution only the tokens in ``soft`` count.
+
+    Args:
+        model: The student.
+        hidden: Its last states at N places, ``(N, C)``.
+        targets: The true tokens, ``(N,)``.
+        soft: The teacher's distributions over the whole batch.
+        places: Which places of the batch these are, ``(N,)``, counted through its rows.
+
+    Returns:
+        ``(N,)`` fp32.
+    """
+    kept = soft.ids.shape[-1]
+    ids = torch.from_numpy(soft.ids.reshape(-1, kept)[places].astype(np.int64)).to(hidden.device)  # (N, K)
+    probs = torch.from_numpy(soft.probs.reshape(-1, kept)[places]).to(hidden.device)
+    logits = model.logits(hidden).float()  # (N, V)
+    true = F.cross_entropy(logits, targets, reduction="none")
+    scaled = torch.log_softmax(logits / soft.temperature, dim=-1).gather(1, ids)
+    return (1.0 - soft.share) * true - soft.share * soft.temperature**2 * (probs * scaled).sum(dim=-1)
 
 
 @torch.no_grad()

@@ -68,7 +68,7 @@ class MicroBatches:
             return [batch]
         count = -(-rows // max(1, self.tokens // length))
         ends = [rows * i // count for i in range(count + 1)]
-        return [_rows(batch, begin, end) for begin, end in pairwise(ends)]
+        return [batch.take(slice(begin, end)) for begin, end in pairwise(ends)]
 
     def run(self, compute: Callable[[list[Batch]], T], batch: Batch, forget: Callable[[], None] | None = None) -> T:
         """Compute a batch in parts; when memory runs out, in smaller ones from the beginning.
@@ -113,8 +113,3 @@ class MicroBatches:
 def _first_line(error: BaseException) -> str:
     """The beginning of an exception's message, or its name."""
     return next(iter(str(error).splitlines()), "")[:120] or type(error).__name__
-
-
-def _rows(batch: Batch, begin: int, end: int) -> Batch:
-    part = slice(begin, end)
-    return Batch(batch.ids[part], batch.targets[part], batch.weights[part], batch.rows[part])

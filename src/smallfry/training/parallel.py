@@ -79,9 +79,9 @@ class World:
         rows = np.arange(self.rank, len(batch.ids), self.size)
         spare = np.full(count - len(rows), rows[0] if len(rows) else 0)
         chosen = np.concatenate([rows, spare])
-        weights = batch.weights[chosen]
-        weights[len(rows) :] = 0.0
-        return Batch(batch.ids[chosen], batch.targets[chosen], weights, batch.rows[chosen])
+        mine = batch.take(chosen)  # a copy
+        mine.weights[len(rows) :] = 0.0
+        return mine
 
     def add(self, flat: Tensor) -> Tensor:
         """Replace a tensor by the sum of all processes' ones, the same bits in each.
