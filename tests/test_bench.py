@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from smallfry import fused
+from smallfry import fused, machine
 from smallfry.bench import PARTS, Peaks, Step, TrainSpeed, measure_peaks, measure_training
 from smallfry.cli import app
+from smallfry.data import Batch
 from smallfry.errors import SmallfryError
-from smallfry.machine import stay_on_core, use_threads
-from smallfry.sizes import Shape
+from smallfry.machine import use_threads
+from smallfry.model import Transformer
+from smallfry.sizes import Shape, shape_for
+from smallfry.train import Recipe, train
 
 SHAPE = Shape(64, 32, 2, 2, 1, 16, 48, True, True)
 PEAKS = Peaks(4e11, 1e11)
@@ -80,15 +85,47 @@ def test_the_command_prints_a_table_and_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "workers", "bound"),
-    [({0, 1}, 2, [{0}, {1}]), ({3, 5}, 3, [{3}, {5}, {3}]), ({0, 1, 2}, 2, []), ({4}, 2, [])],
+    ("cores", "workers", "alone", "beside"),
+    [
+        ({0, 1}, 2, ({0, 1}, 2), ({1}, 1)),
+        ({3, 5}, 3, ({3, 5}, 2), ({3}, 1)),
+        ({0, 1, 2}, 2, ({0, 1, 2}, 2), ({0, 1, 2}, 1)),
+        ({4}, 2, ({4}, 1), ({4}, 1)),
+    ],
 )
-def test_workers_stay_on_cores_of_their_own_where_they_fill_the_machine(
-    monkeypatch: pytest.MonkeyPatch, cores: set[int], workers: int, bound: list[set[int]]
-) -> None:
-    chosen: list[set[int]] = []
+def test_a_worker_has_a_core_of_its_own_and_alone_all_that_the_workers_may_use(
+    monkeypatch: pytest.MonkeyPatch, cores: set[int], workers: int, alone: tuple[set[int], int],
+    beside: tuple[set[int], int],
+) -> None:  # fmt: skip
+    now: dict[str, Any] = {"cores": set(cores)}
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
-    monkeypatch.setattr(os, "sched_setaffinity", lambda process, core: chosen.append(core), raising=False)
-    for index in range(workers):
-        stay_on_core(index, workers)
-    assert chosen == bound
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, mine: now.update(cores=mine), raising=False)
+    monkeypatch.setattr(machine, "use_threads", lambda count: now.update(threads=count))
+    share = machine.CoreShare(workers - 1, workers)
+    assert (now["cores"], now["threads"]) == beside
+    share.take(1)
+    assert (now["cores"], now["threads"]) == alone
+    share.take(2)
+    assert (now["cores"], now["threads"]) == beside
+
+
+def test_threads_that_come_and_go_leave_the_same_bits() -> None:
+    text = torch.randint(300, (6, 65), generator=torch.Generator().manual_seed(1)).numpy()
+    batch = Batch(text[:, :-1], text[:, 1:], np.ones((6, 64), dtype=np.float32), np.arange(6))
+
+    class Same:
+        def epoch(self, epoch: int) -> list[Batch]:
+            return [batch] * 6
+
+    def trained(threads: tuple[int, ...]) -> torch.Tensor:
+        model = Transformer(shape_for("60k", 300), 0.1)
+        model.init_weights(torch.Generator().manual_seed(0))
+        model = model.to(machine.compute_dtype(torch.device("cpu")))
+        before = torch.get_num_threads()
+        try:
+            train(model, Same(), Recipe(epochs=1), watch=lambda p: machine.use_threads(threads[p.step % len(threads)]))
+        finally:
+            use_threads(before)
+        return torch.cat([p.detach().flatten().float() for p in model.parameters()])
+
+    assert torch.equal(trained((1,)), trained((1, 2)))

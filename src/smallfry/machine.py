@@ -95,21 +95,43 @@ def own_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def stay_on_core(index: int, workers: int) -> None:
-    """Bind this process, one of several that compute, to a core of its own: it keeps its caches.
+class CoreShare:
+    """The cores of one process among several that compute: its own, and those that nobody uses.
 
-    Where there are fewer workers than cores nothing is bound: another program's workers would choose the same cores.
+    One core and one thread while all are busy: a process then keeps its caches, and processes fill the cores better
+    than threads. Where tasks are fewer than cores, those that run share the idle ones; numbers stay the same to the
+    bit, because no sum of a step is cut where its threads meet.
 
     Args:
-        index: Which worker this is, from 0.
+        index: Which process this is, from 0.
         workers: How many there are.
     """
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    if workers >= len(cores) > 1:
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, {cores[index % len(cores)]})
+
+    def __init__(self, index: int, workers: int) -> None:
+        self._all = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self.cores = min(workers, len(self._all) or os.cpu_count() or 1)  # who asks for fewer workers wants the rest
+        # Where there are fewer workers than cores nothing is bound: another program would choose the same cores.
+        self._own = {self._all[index % len(self._all)]} if workers >= len(self._all) > 1 else set(self._all)
+        self.threads = 0
+        self.take(self.cores)
+
+    def take(self, busy: int) -> int:
+        """Use the share of one of so many tasks; cheap where it stays the same.
+
+        Args:
+            busy: Tasks that are computing now, this process's included.
+
+        Returns:
+            Threads, and cores to run on.
+        """
+        threads = max(1, self.cores // max(1, busy))
+        if threads != self.threads:
+            self.threads = threads
+            if self._all:
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(0, self._own if threads == 1 else set(self._all))
+            use_threads(threads)
+        return threads
 
 
 def default_device() -> torch.device:

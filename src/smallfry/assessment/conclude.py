@@ -139,7 +139,10 @@ def make_row(
     row.train_seconds = float(np.mean([o.seconds for o in outcomes.values()]))
     latencies = [o.latency_ms for o in outcomes.values() if o.latency_ms is not None]
     row.latency_ms = float(median(latencies)) if latencies else None
-    row.curves = {str(seed): [CurvePoint(**p) for p in o.curve] for seed, o in sorted(outcomes.items()) if o.curve}
+    row.curves = {
+        str(seed): [CurvePoint(**{k: v for k, v in p.items() if k != "more"}) for p in o.curve]
+        for seed, o in sorted(outcomes.items()) if o.curve
+    }  # fmt: skip
     if target is not None:
         row.verdict = statistics.verdict(low, high, target, METRICS[job.metric].higher_is_better)
         if row.verdict == "undecided" and METRICS[job.metric].proportion:

@@ -21,7 +21,7 @@ from smallfry.candidates import Predictor
 from smallfry.errors import CandidateError, SmallfryError
 from smallfry.frames import FrameCodec
 from smallfry.job import Job
-from smallfry.machine import keep_freed_memory, limit_threads, one_thread_children, stay_on_core
+from smallfry.machine import CoreShare, keep_freed_memory, limit_threads, one_thread_children
 from smallfry.train import Progress
 from smallfry.training.runstate import remove_states
 
@@ -54,24 +54,27 @@ class _Context:
     reports: Any
     stop: Any
     lock: IO[bytes] | None
+    busy: Any  # tasks that compute now, counted over all workers
+    cores: CoreShare
 
 
 _context: _Context | None = None
 
 
 def _start_worker(
-    job: Job, codec: FrameCodec | None, out: Path, resume: bool, reports: Any, stop: Any, turns: Any, workers: int
-) -> None:
+    job: Job, codec: FrameCodec | None, out: Path, resume: bool, reports: Any, stop: Any, turns: Any, busy: Any,
+    workers: int,
+) -> None:  # fmt: skip
     """Signals are the parent's business: it hears Ctrl-C too, and tells all workers through one event."""
     global _context
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     with turns.get_lock():
         index, turns.value = turns.value, turns.value + 1
-    stay_on_core(index, workers)
     limit_threads()
     keep_freed_memory()
-    _context = _Context(job, codec, out, resume, reports, stop, hold_as_worker(out / "work"))
+    lock = hold_as_worker(out / "work")
+    _context = _Context(job, codec, out, resume, reports, stop, lock, busy, CoreShare(index, workers))
     threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
 
 
@@ -89,12 +92,21 @@ def _run(task: Task) -> Result:
     assert _context is not None
     c = _context
     baseline = isinstance(task, BaselineTask)
+    _count(c, 1)
     try:
         return _fit(c, task)
     except SmallfryError as error:
         if not baseline and not isinstance(error, CandidateError):
             raise  # a full disk, not this rung's fault
         return Result(task, Outcome.failure(task.name if isinstance(task, BaselineTask) else task.rung, str(error)))
+    finally:
+        _count(c, -1)
+        c.cores.take(c.cores.cores)
+
+
+def _count(c: _Context, change: int) -> None:
+    with c.busy.get_lock():
+        c.busy.value += change
 
 
 def _fit(c: _Context, task: Task) -> Result:
@@ -108,6 +120,7 @@ def _fit(c: _Context, task: Task) -> Result:
 
     def watch(progress: Progress) -> None:
         nonlocal last
+        c.cores.take(c.busy.value)
         now = time.perf_counter()
         if now - last > _REPORT_SECONDS:
             last = now
@@ -150,7 +163,17 @@ class Pool:
                 workers,
                 context,
                 initializer=_start_worker,
-                initargs=(job, codec, out, resume, self._reports, self._stop, context.Value("i", 0), workers),
+                initargs=(
+                    job,
+                    codec,
+                    out,
+                    resume,
+                    self._reports,
+                    self._stop,
+                    context.Value("i", 0),
+                    context.Value("i", 0),
+                    workers,
+                ),
             )
         self._futures: dict[Future[Result], Task] = {}
 

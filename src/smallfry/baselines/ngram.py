@@ -8,7 +8,7 @@ exact counts for any order. 17.7 MB of English took 48 s of one core and 1.9 GB 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,9 +48,9 @@ class Level:
         return np.where(self.keys[at] == keys, at, -1)
 
 
-def _stream(texts: Sequence[str]) -> tuple[Ints, Ints]:
+def _stream(texts: Sequence[str] | Sequence[bytes]) -> tuple[Ints, Ints]:
     """Edge, bytes, edge, bytes, ..., edge; and the distance of each position from the edge before it."""
-    data = [t.encode("utf-8", "surrogatepass") for t in texts]
+    data = [t if isinstance(t, bytes) else t.encode("utf-8", "surrogatepass") for t in texts]
     lengths = np.array([len(d) for d in data], dtype=np.int64)
     symbols = np.full(int(lengths.sum()) + len(data) + 1, EDGE, dtype=np.int64)
     inside = np.ones(len(symbols), dtype=bool)
@@ -132,15 +132,24 @@ def _log_probabilities(
     """Natural log-likelihood of each text under the model of every order 1 to ``len(highest)``: (n,) arrays."""
     symbols, distance = _stream(texts)
     text = np.cumsum(symbols[:-1] == EDGE) - 1  # of each predicted symbol
+    return [
+        np.bincount(text, weights=found, minlength=len(texts)).astype(np.float64)
+        for found in _symbol_log_probabilities(highest, lower, symbols, distance)
+    ]
+
+
+def _symbol_log_probabilities(
+    highest: Sequence[Level], lower: Sequence[Level], symbols: Ints, distance: Ints
+) -> Iterator[NDArray[np.float64]]:
+    """Natural log-probability of each symbol behind the first, under the model of every order 1 to ``len(highest)``."""
     p = np.full(len(symbols) - 1, 1 / SYMBOLS)
     context = np.zeros(len(symbols) - 1, dtype=np.int64)  # number of the (k-1)-gram before each predicted symbol
-    found = []
     for order, top in enumerate(highest, 1):
         at = np.flatnonzero((context >= 0) & (distance[1:] + 1 >= order))
         number = top.find(context[at] * SYMBOLS + symbols[1:][at])
         complete = p.copy()
         complete[at] = _interpolate(top, number, context[at], p[at])
-        found.append(np.bincount(text, weights=np.log(complete), minlength=len(texts)).astype(np.float64))
+        yield np.log(complete)
         if order == len(highest):
             break
         p[at] = _interpolate(lower[order - 1], number, context[at], p[at])
@@ -149,7 +158,6 @@ def _log_probabilities(
         if order == 1:
             numbers[0] = int(top.find(np.array([EDGE]))[0])
         context = numbers[:-1]
-    return found
 
 
 class NGram:
@@ -183,6 +191,16 @@ class NGram:
             return np.zeros(0)
         return _log_probabilities(self._levels, self._levels[:-1], texts)[-1]
 
+    def byte_log_probabilities(self, texts: Sequence[bytes]) -> list[NDArray[np.float64]]:
+        """Natural log-probability of each byte of each text, given the bytes before it."""
+        if not texts:
+            return []
+        symbols, distance = _stream(texts)
+        *_, found = _symbol_log_probabilities(self._levels, self._levels[:-1], symbols, distance)
+        ends = np.flatnonzero(symbols[1:] == EDGE)  # the last prediction of a text is its end
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        return [found[start:end] for start, end in zip(starts, ends, strict=True)]
+
     def _distribution(self, contexts: Sequence[int]) -> NDArray[np.float64]:
         """(257,) next-symbol probabilities; ``contexts[k]`` numbers the last k symbols, or ends the list if unseen."""
         p = np.full(SYMBOLS, 1 / SYMBOLS)
@@ -209,16 +227,22 @@ class NGram:
             contexts = self._advance(contexts, byte)
         return self._distribution(contexts)
 
-    def sample(self, seed: int | Sequence[int] = 0, max_bytes: int = _SAMPLE_BYTES, temperature: float = 1.0) -> str:
-        """Draw one text.
+    def sample(
+        self, seed: int | Sequence[int] = 0, max_bytes: int = _SAMPLE_BYTES, temperature: float = 1.0,
+        start: bytes = b"",
+    ) -> str:  # fmt: skip
+        """Draw one text, or the rest of one.
 
         Args:
             seed: Of the generator.
             max_bytes: Cut the text there if it has not ended.
             temperature: Below 1 favours likely bytes; 0 always takes the likeliest.
+            start: How the text begins; it is not repeated.
         """
         rng = np.random.default_rng(seed)
         contexts, text = self._advance([0], EDGE), bytearray()
+        for byte in start:
+            contexts = self._advance(contexts, byte)
         while len(text) < max_bytes:
             p = self._distribution(contexts)
             if temperature > 0:
@@ -264,8 +288,22 @@ def fit_ngram(job: Job, max_order: int = MAX_ORDER) -> NGram:
     if len(job.train) == 1 and not job.valid:  # one long text: its last tenth chooses
         cut = math.ceil(0.9 * len(texts[0]))
         texts, checks = [texts[0][:cut]], [texts[0][cut:]]
+    return fit_texts(texts, checks, None if job.valid else [row.output for row in job.train], max_order)
+
+
+def fit_texts(
+    texts: Sequence[str], checks: Sequence[str], everything: Sequence[str] | None = None, max_order: int = MAX_ORDER
+) -> NGram:
+    """Count texts; the order with the fewest bits on others wins (the lower of equals).
+
+    Args:
+        texts: What is counted.
+        checks: What chooses the order.
+        everything: Counted again once the order is chosen: nothing needs to stay held out then.
+        max_order: Highest order tried.
+    """
     highest, lower = _count(texts, max_order)
     order = 1 + int(np.argmax([found.sum() for found in _log_probabilities(highest, lower, checks)]))
-    if not job.valid:  # nothing needs to stay held out once the order is chosen
-        highest, lower = _count([row.output for row in job.train], order)
+    if everything is not None:
+        highest, lower = _count(everything, order)
     return NGram([*lower[: order - 1], highest[order - 1]])

@@ -1,0 +1,1 @@
+"""What each of five levers is worth to a small model: one switched off at a time, everything else equal."""

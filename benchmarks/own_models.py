@@ -1,0 +1,188 @@
+"""The project's own models: trained here from committed recipes, and measured.
+
+    python benchmarks/own_models.py --data DIR --models DIR [--stage train|measure] [--only TEXT] [--minutes N] [--list]
+
+DATA holds ``stories/``, ``text/``, ``chat/`` and ``evals/``. Every command is printed, and what it says is kept:
+``docs/results/own/<model>/training.json`` (settings, seeds, curve, corpus) and ``<model>/<suite>.json`` (what
+``smallfry eval --json`` prints), each with its command. What is done is not done again; a training that was stopped
+goes on. ``--minutes`` begins nothing new after that time. The model directories themselves are not committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "own"
+STORIES = "DATA/stories/tinystories_train.jsonl.gz"
+HELD_OUT = "DATA/stories/tinystories_valid.jsonl.gz"
+GENERAL = (
+    "text/openwebtext_1000", "text/c4_wiki_demo", "text/wikitext2_raw", "text/classic_books", "text/us_presidents",
+    "text/tinyshakespeare", "stories/classic_children_books", "stories/tinystories_train",
+)  # fmt: skip
+ROWS = "--seq-len 512 --data-dir DATA"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One command and where what it says is kept.
+
+    Args:
+        model: Whose it is.
+        name: ``training`` or a suite.
+        arguments: Of ``smallfry``; DATA and MODELS stand for folders.
+        needs: Models that must be there.
+    """
+
+    model: str
+    name: str
+    arguments: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def result(self) -> Path:
+        """Where it is kept."""
+        return RESULTS / self.model / f"{self.name}.json"
+
+    def command(self, data: Path, models: Path) -> list[str]:
+        """What is run."""
+        folders = {"DATA": str(data), "MODELS": str(models)}
+        return [
+            sys.executable,
+            "-m",
+            "smallfry",
+            *(_placed(word, folders) for word in self.arguments.split()),
+            "--json",
+        ]
+
+
+def _placed(word: str, folders: dict[str, str]) -> str:
+    for name, folder in folders.items():
+        if word == name or word.startswith(name + "/"):
+            return folder + word[len(name) :]
+    return word
+
+
+def trainings() -> Iterator[Unit]:
+    """Every model, in the order in which they need each other."""
+    for size, vocab, tokens in (("0.25m", 512, "16m"), ("1m", 2048, "24m"), ("5m", 4096, "28m")):
+        yield Unit(
+            f"stories-{size}", "training",
+            f"pretrain {STORIES} --size {size} --vocab {vocab} --tokens {tokens} {ROWS} --out MODELS/stories-{size}",
+        )  # fmt: skip
+    for size, vocab, tokens in (("1m", 2048, "30m"), ("5m", 4096, "36m")):
+        yield Unit(
+            f"general-{size}", "training",
+            f"pretrain MODELS/corpora/general.jsonl --size {size} --vocab {vocab} --tokens {tokens} {ROWS} "
+            f"--out MODELS/general-{size}",
+        )  # fmt: skip
+
+
+def measurements() -> Iterator[Unit]:
+    """Every model and suite."""
+    for size in ("0.25m", "1m", "5m"):
+        model = f"stories-{size}"
+        yield Unit(
+            model, "stories", f"eval MODELS/{model} --suite stories --text {HELD_OUT} --limit 500 --ngram {STORIES}",
+            (model,),
+        )  # fmt: skip
+    yield Unit("stories260K", "training", "import DATA/weights/stories260K.bin --out MODELS/stories260K")
+    yield Unit(
+        "stories260K", "stories", f"eval MODELS/stories260K --suite stories --text {HELD_OUT} --limit 500",
+        ("stories260K",),
+    )  # fmt: skip
+    for model in ("stories-1m", "stories-5m", "general-1m", "general-5m"):
+        yield Unit(model, "blimp", f"eval MODELS/{model} --suite blimp --data-dir DATA", (model,))
+        yield Unit(model, "lambada", f"eval MODELS/{model} --suite lambada --data-dir DATA", (model,))
+    for model in ("general-1m", "general-5m"):
+        yield Unit(
+            model, "stories", f"eval MODELS/{model} --suite stories --text {HELD_OUT} --limit 500", (model,)
+        )  # fmt: skip
+        yield Unit(model, "core", f"eval MODELS/{model} --suite core --data-dir DATA --precision bf16", (model,))
+
+
+def general(data: Path, models: Path) -> None:
+    """The general text as one corpus: training rows only, so that the others stay held out."""
+    out = models / "corpora" / "general.jsonl"
+    if out.exists():
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as file:
+        for name in GENERAL:
+            with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as rows:
+                for row in map(json.loads, rows):
+                    if row.get("split", "train") == "train":
+                        file.write(json.dumps({"text": row["text"], "from": name}, ensure_ascii=False) + "\n")
+    part.replace(out)
+
+
+def run(unit: Unit, data: Path, models: Path) -> dict[str, Any]:
+    """Run a command, show what it shows, and give its last line."""
+    command = unit.command(data, models)
+    target = models / unit.model
+    if unit.name == "training" and (target / "run").exists():
+        command += ["--resume"]
+    print(f"\n$ smallfry {unit.arguments}", flush=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ)
+    last = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if last:
+            print(last, flush=True)
+        last = line.rstrip("\n")
+    if process.wait():
+        sys.exit(f"stopped with exit code {process.returncode}: smallfry {unit.arguments}")
+    found: dict[str, Any] = json.loads(last)
+    return found
+
+
+def placeless(value: Any, data: Path, models: Path) -> Any:
+    """A result without this machine's paths."""
+    if isinstance(value, dict):
+        return {key: placeless(one, data, models) for key, one in value.items()}
+    if isinstance(value, list):
+        return [placeless(one, data, models) for one in value]
+    if isinstance(value, str):
+        return value.replace(str(models), "MODELS").replace(str(data), "DATA")
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--stage", choices=("train", "measure", "all"), default="all")
+    parser.add_argument("--only", default="", help="units whose model/name holds this text")
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--list", action="store_true", help="say what is left and stop")
+    asked = parser.parse_args()
+    began = time.monotonic()
+    units = [*(trainings() if asked.stage != "measure" else ()), *(measurements() if asked.stage != "train" else ())]
+    for unit in units:
+        if unit.result.exists() or asked.only not in f"{unit.model}/{unit.name}":
+            continue
+        missing = [name for name in unit.needs if not (asked.models / name / "config.json").exists()]
+        if asked.list or missing:
+            print(f"{unit.model}/{unit.name}" + (f": waits for {', '.join(missing)}" if missing else ""))
+            continue
+        if time.monotonic() - began > 60 * asked.minutes:
+            sys.exit("the time is over; the same command goes on")
+        general(asked.data, asked.models)
+        found = run(unit, asked.data, asked.models)
+        unit.result.parent.mkdir(parents=True, exist_ok=True)
+        kept = {"command": f"smallfry {unit.arguments} --json", **placeless(found, asked.data, asked.models)}
+        unit.result.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
