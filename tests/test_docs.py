@@ -95,3 +95,50 @@ def test_commands_of_training_run(
         out = capsys.readouterr()
         assert ended.value.code == 0, out.out + out.err
     assert (tmp_path / "made" / "model.safetensors").exists()
+
+
+def test_commands_of_tuning_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from smallfry import pretrain
+    from smallfry.tuning import problems
+    from tests.test_rl_run import made
+    from tests.tuning_models import COLOURS, THINGS, exchanges, write_rows
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(problems, "_COUNTS", {"train": 300, "valid": 30, "test": 60})
+    monkeypatch.setattr("smallfry.machine.own_cores", lambda: 1)
+    stories, _, _ = generate(5, 200, 1, 1)
+    (tmp_path / "text.txt").write_text("\n\n\n".join(s.input + s.output for s in stories), encoding="utf-8")
+    pretrain("text.txt", out="model", size="60k", vocab=300, tokens=4000, seq_len=128)
+    write_rows(tmp_path / "chat.jsonl", exchanges(40))
+    write_rows(tmp_path / "job.jsonl", [
+        {"input": f"the {c} {t} {i}", "output": c} for c in COLOURS for t in THINGS for i in range(2)
+    ])  # fmt: skip
+    made(tmp_path / "taught", 100)
+    places = {
+        "MODEL": "model",
+        "CHAT": "chat.jsonl",
+        "CHAT:3": "chat.jsonl:3",
+        "JOB": "job.jsonl",
+        "MODEL:0.2": "model:0.2",
+    }
+    quick = {
+        "REINFORCED": "--levels 1 --steps 1 --questions 2 --samples 4 --limit 10 --tries 4 --max-new 32 --every 1",
+        "TAUGHT": "--limit 40 --epochs 0.5",
+    }  # fmt: skip
+    shown = commands("tune.md")
+    assert len(shown) >= 10
+    for command in shown:
+        words = [places.get(w, w.lower() if w.isupper() else w) for w in shlex.split(command)]
+        if command.endswith("--out TAUGHT"):  # so short a training would solve nothing
+            words[-1] = "taught-a-little"
+        words += quick.get(command.split()[-1], "").split()
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out = capsys.readouterr()
+        assert ended.value.code == 0, command + "\n" + out.out + out.err
+        if "--out" in words:
+            assert (tmp_path / words[words.index("--out") + 1] / "model.safetensors").exists()

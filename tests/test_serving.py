@@ -76,6 +76,25 @@ def test_a_job_s_model_answers_in_a_conversation(server: Server) -> None:
     assert said["choices"][0]["message"]["content"] in streamed
 
 
+def test_a_long_conversation_is_cut_as_in_chat_and_the_answer_says_so(server: Server) -> None:
+    writer = Writer.load(MODEL)
+    messages = [{"role": "user" if i % 2 == 0 else "assistant", "content": "The dog ran home. " * 9} for i in range(81)]
+    messages = [{"role": "system", "content": "Be kind."}, *messages]
+    body = {"model": writer.name, "messages": messages, "max_tokens": 7, "temperature": 0}
+    said = json.loads(ask(server, "/v1/chat/completions", body)[1])
+    fitted = writer.fit([(m["role"], m["content"]) for m in messages], 7)
+    assert fitted.dropped > 0 and fitted.turns[0] == ("system", "Be kind.")
+    assert said["choices"][0]["message"]["content"] == writer.write(fitted.ids, 7)
+    assert said["truncated"] == {"exchanges": fitted.dropped, "characters": 0}
+    assert said["usage"]["prompt_tokens"] == len(fitted.ids) <= 2048 - 7
+    streamed = ask(server, "/v1/chat/completions", {**body, "stream": True})[1]
+    assert streamed.count('"truncated"') == 1
+    short = json.loads(ask(server, "/v1/chat/completions", {**body, "messages": messages[-1:]})[1])
+    assert "truncated" not in short
+    longest = {**body, "messages": [{"role": "user", "content": "dog " * 5000}], "max_tokens": 2}
+    assert json.loads(ask(server, "/v1/chat/completions", longest)[1])["truncated"]["characters"] > 5000
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "message"),
     [

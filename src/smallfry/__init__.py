@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from smallfry.pretraining import pretrain
     from smallfry.record import Assessment
     from smallfry.sizes import ladder
+    from smallfry.tuning import tune
 
-__all__ = ["Assessment", "Example", "Job", "SmallfryError", "assess", "card", "ladder", "load", "pretrain"]
+__all__ = ["Assessment", "Example", "Job", "SmallfryError", "assess", "card", "ladder", "load", "pretrain", "tune"]
 
 _HOMES = {
     "Assessment": "smallfry.record", "assess": "smallfry.api", "card": "smallfry.check", "ladder": "smallfry.sizes",
     "load": "smallfry.api", "pretrain": "smallfry.pretraining",
+    "tune": "smallfry.tuning",
 }  # fmt: skip
 
 

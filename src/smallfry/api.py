@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallfry.files import read_json
 from smallfry.job import Job
+from smallfry.shipped import resolve
 
 if TYPE_CHECKING:
     from smallfry.predictor import ModelPredictor
@@ -40,7 +41,7 @@ def load(path: str | Path) -> ModelPredictor | Writer:
     """A trained model, to be called with a text.
 
     Args:
-        path: A model directory, or an assessment's directory (its best model).
+        path: A model directory, an assessment's directory (its best model), or ``shipped:stories``.
 
     Returns:
         What answers a job's inputs, or for a model without a job what continues texts.
@@ -48,7 +49,7 @@ def load(path: str | Path) -> ModelPredictor | Writer:
     Raises:
         SmallfryError: When it is neither.
     """
-    directory = Path(path)
+    directory = resolve(path)
     if (directory / "best" / "smallfry.json").exists():
         directory = directory / "best"
     card = read_json(directory / "smallfry.json") if (directory / "smallfry.json").exists() else None

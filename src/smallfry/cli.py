@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.table import Table
 
-from smallfry import cli_bench, cli_models, cli_train
+from smallfry import cli_bench, cli_chat, cli_claims, cli_models, cli_train, cli_tune
 from smallfry.cli_common import (
     InputColumn,
     JobArg,
@@ -28,6 +28,7 @@ from smallfry.cli_common import (
     print_json,
 )  # fmt: skip
 from smallfry.errors import SmallfryError
+from smallfry.shipped import resolve
 
 app = typer.Typer(
     help="What is the smallest language model that is workable for this job? Answered by measurement.",
@@ -177,7 +178,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model directory: smallfry's or Hugging Face's")],
     other: Annotated[Path | None, typer.Argument(help="A second one, to compare on the same items")] = None,
     suite: Annotated[
-        str, typer.Option(help="core, chatcore, blimp, lambada, humaneval, bpb, stories, or a job")
+        str, typer.Option(help="core, chatcore, blimp, lambada, humaneval, bpb, stories, conversation, or a job")
     ] = "blimp",
     limit: Annotated[int | None, typer.Option(min=1, help="Questions a task at most")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the suites' data; else $SMALLFRY_DATA")] = None,
@@ -192,6 +193,9 @@ def evaluate(
     trained_on: Annotated[
         Path | None, typer.Option(help="Training text to look for the items in: a file or a folder")
     ] = None,
+    ngram: Annotated[
+        Path | None, typer.Option(help="Training text of an n-gram model that is asked too, as a control")
+    ] = None,
     unsafe_code: Annotated[bool, typer.Option("--unsafe-code", help="Run model-written code unprotected")] = False,
     input_column: InputColumn = "input", output_column: OutputColumn = "output",
     references_column: References = None, kind: KindOption = None, metric: MetricOption = None, where: Where = None,
@@ -201,19 +205,22 @@ def evaluate(
     from smallfry.evals.suites.command import SUITES, EvalSettings, run_job, run_suite
     from smallfry.evals.suites.judge import Judge
 
-    models = (model, *([other] if other else []))
+    models = tuple(resolve(m) for m in (model, other) if m is not None)
     if precision not in ("fp32", "bf16"):
         raise SmallfryError(f"--precision {precision}: expected fp32 or bf16")
     if suite in SUITES:
         settings = EvalSettings(
             suite, models, data_dir, hub, limit, text, controls, unsafe_code, cast(Any, precision), samples,
-            _ints(pass_at, "--pass-at"), Judge(judge, judge_model) if judge else None, trained_on,
+            _ints(pass_at, "--pass-at"), Judge(judge, judge_model) if judge else None, trained_on, ngram,
         )  # fmt: skip
         found = run_suite(settings, console)
     else:
         from smallfry.builtin import BUILTIN
 
-        for given, name in ((judge, "--judge"), (samples, "--samples"), (trained_on, "--trained-on"), (text, "--text")):
+        for given, name in (
+            (judge, "--judge"), (samples, "--samples"), (trained_on, "--trained-on"), (text, "--text"),
+            (ngram, "--ngram"),
+        ):  # fmt: skip
             if given:
                 raise SmallfryError(f"{name}: a job has no use for it; it belongs to the suites {', '.join(SUITES)}")
 
@@ -239,12 +246,14 @@ def _ints(text: str, option: str) -> tuple[int, ...]:
 
 
 app.command()(cli_train.pretrain)
+app.command()(cli_tune.tune)
 app.command()(cli_models.run)
-app.command()(cli_models.chat)
+app.command()(cli_chat.chat)
 app.command()(cli_models.serve)
 app.command()(cli_models.export)
 app.command(name="import")(cli_models.import_)
 app.command()(cli_models.quantize)
+app.command()(cli_claims.claims)
 app.add_typer(cli_bench.bench, name="bench")
 
 

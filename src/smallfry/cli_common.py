@@ -13,8 +13,8 @@ from rich.console import Console
 from smallfry.errors import SmallfryError
 from smallfry.job import Job, Kind, Metric
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 JobArg = Annotated[
     str, typer.Argument(help="A file (.jsonl, .jsonl.gz, .csv, .tsv, .parquet), hf:owner/name, or a built-in name")

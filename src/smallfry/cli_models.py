@@ -1,8 +1,7 @@
-"""The commands that use a finished model: run, chat, export, import, quantize."""
+"""The commands that use a finished model: run, serve, export, import, quantize."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -24,12 +23,13 @@ from smallfry.cli_common import (
     read_inputs,
 )  # fmt: skip
 from smallfry.errors import SmallfryError
+from smallfry.shipped import resolve
 
 if TYPE_CHECKING:
     from smallfry.engine.decoding import Sampling
     from smallfry.writer import Writer
 
-ModelArg = Annotated[Path, typer.Argument(help="A model directory, or the directory of an assessment")]
+ModelArg = Annotated[Path, typer.Argument(help="A model directory, the directory of an assessment, or shipped:stories")]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16, int8 or int4; as stored by default")]
 EngineOption = Annotated[str, typer.Option(help="c, numpy, or auto: the best there is")]
 MaxNew = Annotated[int, typer.Option(min=1, help="Tokens to write at most")]
@@ -56,13 +56,13 @@ def run(
         raise SmallfryError('nothing to answer; give a text: smallfry run DIR "text", or --input FILE.jsonl')
     path = best_of(model)
     if not has_form(path):
-        sampling = _sampling(temperature, top_k, top_p, min_p, repetition, seed)
+        sampling = sampling_of(temperature, top_k, top_p, min_p, repetition, seed)
         _continue(path, inputs, precision, engine, max_new, sampling, as_json)
         return
     from smallfry.predictor import ModelPredictor
 
     predictor = ModelPredictor.load(path, cast(Any, precision), cast(Any, engine))
-    _tell(predictor.notice)
+    tell(predictor.notice)
     answers = predictor.predict(inputs)
     for answer in answers:
         console.print(f"{answer.output}  ", end="", markup=False, highlight=False, soft_wrap=True)
@@ -81,7 +81,7 @@ def _continue(
     from smallfry.writer import Writer
 
     writer = Writer.load(path, cast(Any, precision), cast(Any, engine))
-    _tell(writer.notice)
+    tell(writer.notice)
     rows = []
     for given in inputs:
         console.print(given, end="", markup=False, highlight=False, soft_wrap=True)
@@ -100,51 +100,6 @@ def _stream(writer: Writer, prompt: list[int], max_new: int, sampling: Sampling 
     return "".join(parts)
 
 
-def chat(
-    model: ModelArg, precision: Precision = None, engine: EngineOption = "auto", max_new: MaxNew = 200,
-    temperature: Temperature = 0.7, top_k: TopK = 0, top_p: TopP = 0.95, min_p: MinP = 0.0,
-    repetition: Repetition = 1.0, seed: DrawSeed = 0,
-) -> None:  # fmt: skip
-    """Talk with a model line by line; one that was trained for a job answers, one that was not trained to talk goes on.
-
-    An empty line begins anew; Ctrl-D ends.
-    """
-    path = best_of(model)
-    if has_form(path):
-        from smallfry.predictor import ModelPredictor
-
-        predictor = ModelPredictor.load(path, cast(Any, precision), cast(Any, engine))
-        _tell(predictor.notice)
-        while (line := _ask()) is not None:
-            if line:
-                answer = predictor.predict([line])[0]
-                console.print(f"{answer.output}  ({answer.confidence:.2f})", markup=False, highlight=False)
-        return
-    from smallfry.writer import Writer
-
-    writer = Writer.load(path, cast(Any, precision), cast(Any, engine))
-    _tell(writer.notice)
-    if not writer.chats:
-        errors.print(f"{writer.name} was not trained to talk: it continues what you write", style="dim")
-    sampling = _sampling(temperature, top_k, top_p, min_p, repetition, seed)
-    turns: list[tuple[str, str]] = []
-    while (line := _ask()) is not None:
-        if not line:
-            turns = []
-        elif writer.chats:
-            turns.append(("user", line))
-            turns.append(("assistant", _stream(writer, writer.chat_ids(turns), max_new, sampling).strip()))
-        else:
-            _stream(writer, writer.prompt_ids(line), max_new, sampling)
-
-
-def _ask() -> str | None:
-    try:
-        return input("> " if sys.stdin.isatty() else "").strip()
-    except EOFError:
-        return None
-
-
 def serve(
     models: Annotated[list[Path], typer.Argument(help="Model directories; the first answers where none is named")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8080,
@@ -160,7 +115,7 @@ def serve(
     for path in map(best_of, models):
         kind = ModelPredictor if has_form(path) else Writer
         loaded.append(cast(Any, kind).load(path, precision, engine))
-        _tell(loaded[-1].notice)
+        tell(loaded[-1].notice)
     server = Server(loaded, host, port)
     console.print(f"{server.address}/v1  {', '.join(server.models)}  (Ctrl-C ends)", markup=False, highlight=False)
     try:
@@ -282,7 +237,12 @@ def quantize(
 
 
 def best_of(model: Path) -> Path:
-    """A model directory, or the best model of an assessment's directory."""
+    """A model directory, the best model of an assessment's directory, or a shipped model.
+
+    Raises:
+        SmallfryError: No shipped model has that name.
+    """
+    model = resolve(model)
     return model / "best" if (model / "best" / "smallfry.json").exists() else model
 
 
@@ -304,9 +264,10 @@ def has_form(path: Path) -> bool:
     return card.get("form") is not None
 
 
-def _sampling(
+def sampling_of(
     temperature: float, top_k: int, top_p: float, min_p: float, repetition: float, seed: int
 ) -> Sampling | None:
+    """How tokens are drawn by the options; None takes the likeliest."""
     if temperature == 0.0 and repetition == 1.0:
         return None
     from smallfry.engine.decoding import Sampling
@@ -316,6 +277,7 @@ def _sampling(
     return Sampling(temperature, top_p, seed, top_k=top_k, min_p=min_p, repetition=repetition)
 
 
-def _tell(notice: str) -> None:
+def tell(notice: str) -> None:
+    """Say beside the answers what the user should know."""
     if notice:
         errors.print(notice, style="yellow", markup=False, highlight=False)

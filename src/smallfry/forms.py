@@ -240,16 +240,25 @@ class Form:
         return Form(data["name"], tokenizer, data["lowercase"], codec, dict(data["grammar"]))
 
 
-def build_form(job: Job, name: FormName, vocab_size: int, lowercase: bool, codec: FrameCodec | None) -> Form:
-    """Train the tokenizer and gather the rules of one form on a job's training rows.
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What a form needs of a tokenizer, and what it may write.
 
     Args:
-        job: The job; only ``job.train`` is read.
-        name: Which form.
-        vocab_size: Size of the BPE vocabulary, specials included; units and symbols come on top.
-        lowercase: Whether inputs are lower-cased.
-        codec: Needed for ``inline``.
+        texts: What the pieces are learned from.
+        units: Outputs that are one token each, with their leading space.
+        symbols: Further special tokens.
+        grammar: Rules of the outputs; see `Form`.
     """
+
+    texts: list[str]
+    units: list[str]
+    symbols: list[str]
+    grammar: dict[str, Any]
+
+
+def spelling(job: Job, name: FormName, lowercase: bool, codec: FrameCodec | None) -> Spelling:
+    """What a form takes from a job's training rows; see `build_form`."""
     fold = str.lower if lowercase else str
     texts = [" " + fold(e.input) for e in job.train]
     units: list[str] = []
@@ -268,8 +277,22 @@ def build_form(job: Job, name: FormName, vocab_size: int, lowercase: bool, codec
         texts += ["".join(w for w in split_words(" " + e.output) if w not in held) for e in job.train]
         schema = infer_schema([e.output for e in job.train])
         grammar = {"schema": schema} if schema is not None and name == "text" else {}
-    tokenizer = Tokenizer.train(texts, vocab_size, units, symbols)
-    return Form(name, tokenizer, lowercase, codec if name == "inline" else None, grammar)
+    return Spelling(texts, units, symbols, grammar)
+
+
+def build_form(job: Job, name: FormName, vocab_size: int, lowercase: bool, codec: FrameCodec | None) -> Form:
+    """Train the tokenizer and gather the rules of one form on a job's training rows.
+
+    Args:
+        job: The job; only ``job.train`` is read.
+        name: Which form.
+        vocab_size: Size of the BPE vocabulary, specials included; units and symbols come on top.
+        lowercase: Whether inputs are lower-cased.
+        codec: Needed for ``inline``.
+    """
+    found = spelling(job, name, lowercase, codec)
+    tokenizer = Tokenizer.train(found.texts, vocab_size, found.units, found.symbols)
+    return Form(name, tokenizer, lowercase, codec if name == "inline" else None, found.grammar)
 
 
 def learn_rules(examples: Sequence[Example], codec: FrameCodec) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from smallfry.writer import Writer
 
 _MOST_BODY = 1 << 20  # bytes of a request
 _MOST_NEW = 4096  # tokens of an answer
+_BESIDE = ("usage", "confidence", "truncated")  # of the last piece, told beside the choice
 _WAIT = 30.0  # seconds that a client may be silent
 
 
@@ -44,6 +45,9 @@ class Served:
     def answer(self, turns: Sequence[tuple[str, str]], chat: bool, how: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Pieces of an answer: ``text``, and at the end ``finish_reason`` (and a job's ``confidence``).
 
+        Of a conversation that is longer than the model's context the last piece tells in ``truncated`` what was not
+        read: oldest ``exchanges``, and ``characters`` of a text that alone was too long.
+
         Args:
             turns: (role, text); of a completion the prompt alone.
             chat: Turns are a conversation.
@@ -53,17 +57,22 @@ class Served:
             said = self.model.predict([turns[-1][1]])[0]
             yield {"text": said.output, "finish_reason": "stop", "confidence": said.confidence}
             return
-        prompt = self.model.chat_ids(turns) if chat else self.model.prompt_ids(turns[-1][1])
         most = int(_number(how, ("max_completion_tokens", "max_tokens"), 256, 1, _MOST_NEW))
         stops = how.get("stop") or []
         stops = [stops] if isinstance(stops, str) else [s for s in stops if isinstance(s, str)]
+        prompt, lost = self.model.prompt_ids(turns[-1][1]) if not chat else [], {}
+        if chat:
+            fitted = self.model.fit(turns, most)
+            prompt, most = list(fitted.ids), fitted.room
+            lost = {"exchanges": fitted.dropped, "characters": fitted.cut} if fitted.dropped or fitted.cut else {}
         count = 0
-        for piece in self.model.stream(prompt, most, _sampling(how), stops):
+        for piece in self.model.stream(prompt, most, _sampling(how), stops, self.model.tool if chat else None):
             count += piece.token not in self.model.ends
             if piece.text:
                 yield {"text": piece.text, "finish_reason": None}
         usage = {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}
-        yield {"text": "", "finish_reason": "length" if count == most else "stop", "usage": usage}
+        last: dict[str, Any] = {"text": "", "finish_reason": "length" if count == most else "stop", "usage": usage}
+        yield {**last, "truncated": lost} if lost else last
 
 
 def _number(how: Mapping[str, Any], names: Sequence[str], usual: float, low: float, high: float) -> float:
@@ -162,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not stream:
             parts = list(pieces)
             text, last = "".join(p["text"] for p in parts), parts[-1]
-            more: dict[str, Any] = {key: last[key] for key in ("usage", "confidence") if key in last}
+            more: dict[str, Any] = {key: last[key] for key in _BESIDE if key in last}
             self._say(HTTPStatus.OK, {
                 **head, "object": kind, "choices": [_choice(text, last["finish_reason"], chat, "message")], **more,
             })  # fmt: skip
@@ -176,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         for piece in itertools.chain([first], pieces):
             choice = _choice(piece["text"], piece["finish_reason"], chat, "delta")
-            extra: dict[str, Any] = {key: piece[key] for key in ("usage", "confidence") if key in piece}
+            extra: dict[str, Any] = {key: piece[key] for key in _BESIDE if key in piece}
             event: dict[str, Any] = {**head, "object": kind + (".chunk" if chat else ""), "choices": [choice], **extra}
             self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
             self.wfile.flush()

@@ -94,6 +94,11 @@ class Point:
     train_loss: float
     valid_loss: float | None = None
     valid_score: float | None = None
+    more: dict[str, float] = field(default_factory=dict)  # whatever else was measured, by name
+
+
+Measured = tuple[float | None, float | None] | tuple[float | None, float | None, dict[str, float]]
+"""What a measurement gives: validation loss, score, and further numbers by name."""
 
 
 @dataclass(slots=True)
@@ -127,7 +132,7 @@ def train(
     *,
     run_dir: Path | None = None,
     resume: bool = False,
-    measure: Callable[[Transformer], tuple[float, float | None]] | None = None,
+    measure: Callable[[Transformer], Measured] | None = None,
     measure_every: float = 1.0,
     watch: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -152,7 +157,7 @@ def train(
         resume: Go on from the last save in ``run_dir`` if there is one; without, saves in it are replaced. The result
             is bit for bit that of a run that was never stopped, provided that the run never had to go back: which save
             it then goes back to depends on the clock.
-        measure: Called with the averaged weights in the model; returns validation loss and score.
+        measure: Called with the averaged weights in the model; returns validation loss and score, and more by name.
         measure_every: Epochs between two calls of ``measure``; there is one at the end in any case.
         watch: Called after every step.
         should_stop: Asked after every step; True saves and stops. By default Ctrl-C and SIGTERM do that.
@@ -199,7 +204,7 @@ def train(
 class _Hooks:
     """What the caller of `train` wants to be asked or told."""
 
-    measure: Callable[[Transformer], tuple[float, float | None]] | None
+    measure: Callable[[Transformer], Measured] | None
     measure_every: float
     watch: Callable[[Progress], None] | None
     should_stop: Callable[[], bool] | None
@@ -361,7 +366,9 @@ class _Loop:
             start = time.perf_counter()
             self.optimizer.use_average()
             self.model.eval()
-            point.valid_loss, point.valid_score = measure(self.whole())
+            found = measure(self.whole())
+            point.valid_loss, point.valid_score = found[:2]
+            point.more = dict(found[2]) if len(found) == 3 else {}
             self.optimizer.use_masters()
             self.model.train()
             self.measuring += time.perf_counter() - start

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer as HfTokenizer
 
+from smallfry.architecture import MAX_POSITIONS
+from smallfry.calculator import calculator
+from smallfry.conversation import Fitted, fit, own_ids
 from smallfry.engine.decoding import Backend, Sampling, Session, pick
 from smallfry.engine.loading import EngineName, load_backend
 from smallfry.engine.weights import Kind
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json
-from smallfry.tokenizer import ASSISTANT, BOS, END, USER
+from smallfry.tokenizer import BOS, END
+
+Tool = Callable[[str], str | None]
+"""From what was written so far to what is to be written next, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +51,17 @@ class Writer:
         template: A chat template of another's model, or empty.
         chats: It was trained to converse.
         notice: What the user should know of how it was loaded.
+        context: Tokens it was made to read and write together.
     """
 
     def __init__(
         self, name: str, backend: Backend, tokenizer: HfTokenizer, ends: Sequence[int], own: bool = True,
-        template: str = "", chats: bool = False, notice: str = "",
+        template: str = "", chats: bool = False, notice: str = "", context: int = MAX_POSITIONS,
     ) -> None:  # fmt: skip
         self.name, self.backend, self.tokenizer, self.ends = name, backend, tokenizer, frozenset(ends)
         self.own, self.template, self.chats, self.notice = own, template, chats, notice
+        self.context = context
+        self.tool: Tool | None = calculator if own and chats else None  # of answers in a conversation
         self._read: list[int] = []  # what the session holds
         self._session: Session | None = None
         self._room = 0
@@ -84,6 +94,7 @@ class Writer:
         return Writer(
             str(card.get("name") or path.name), loaded.backend, tokenizer, ends, own,
             template if isinstance(template, str) else "", bool(card.get("chat")) or bool(template), loaded.notice,
+            int(config.get("max_position_embeddings") or MAX_POSITIONS),
         )  # fmt: skip
 
     def __call__(self, text: str) -> str:
@@ -108,11 +119,7 @@ class Writer:
             turns: (role, text) with the roles system, user and assistant.
         """
         if self.own:
-            ids: list[int] = []
-            for role, text in turns:
-                words = self.tokenizer.encode(" " + text, add_special_tokens=False).ids
-                ids += [ASSISTANT, *words, END] if role == "assistant" else [USER, *words]
-            return [*ids, ASSISTANT]
+            return own_ids(turns, lambda text: self._plain.encode(text, add_special_tokens=False).ids)
         if not self.template:
             return self.prompt_ids("\n".join(text for _, text in turns) + "\n")
         try:
@@ -128,6 +135,25 @@ class Writer:
             raise SmallfryError(f"{self.name}: its chat template fails ({error})") from None
         return list(self.tokenizer.encode(said).ids)
 
+    @functools.cached_property
+    def _plain(self) -> HfTokenizer:
+        """The tokenizer for what people say: an ``<|end|>`` in it is text and ends nothing."""
+        found = HfTokenizer.from_str(self.tokenizer.to_str())
+        found.encode_special_tokens = True
+        return found
+
+    def fit(self, turns: Sequence[tuple[str, str]], max_new: int = 256) -> Fitted:
+        """A conversation cut to the context, as tokens, with room for an answer (`smallfry.conversation.fit`).
+
+        Args:
+            turns: (role, text), at least one; it is the model's turn.
+            max_new: Tokens wanted for the answer.
+
+        Raises:
+            SmallfryError: The context holds no turn at all.
+        """
+        return fit(turns, self.chat_ids, self.context, max_new)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -135,8 +161,9 @@ class Writer:
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     def stream(
-        self, prompt: Sequence[int], max_new: int = 256, sampling: Sampling | None = None, stops: Sequence[str] = ()
-    ) -> Iterator[Piece]:
+        self, prompt: Sequence[int], max_new: int = 256, sampling: Sampling | None = None, stops: Sequence[str] = (),
+        tool: Tool | None = None,
+    ) -> Iterator[Piece]:  # fmt: skip
         """Write on behind a prompt.
 
         What a prompt has in common with the one before is not read again.
@@ -146,6 +173,7 @@ class Writer:
             max_new: Most tokens.
             sampling: How they are drawn; None takes the likeliest.
             stops: Texts at which the writing ends; they are left out.
+            tool: Shown what the model wrote, it may write on; its tokens count as the model's.
 
         Yields:
             A piece a token; the end token is told only where it frees text that may have begun a stop.
@@ -155,8 +183,13 @@ class Writer:
         written: list[int] = []
         text = ""
         head, told = self.decode(prompt[-4:]), 0
+        forced: list[int] = []  # the tool's
         for _ in range(max_new):
-            token = pick(logits, sampling, draws, written) if sampling and draws else int(logits.argmax())
+            own = not forced
+            if forced:
+                token = forced.pop(0)
+            else:
+                token = pick(logits, sampling, draws, written) if sampling and draws else int(logits.argmax())
             top = float(logits.max())
             logprob = float(logits[token]) - top - float(np.log(np.exp(logits.astype(np.float64) - top).sum()))
             if token in self.ends:
@@ -175,6 +208,8 @@ class Writer:
                 whole = len(text)
             yield Piece(text[told:whole], token, logprob)
             told = max(told, whole)
+            if tool is not None and own and (said := tool(text)):
+                forced = list(self.tokenizer.encode(said, add_special_tokens=False).ids)
             if len(written) < max_new:
                 logits = self._feed([*prompt, *written], 0)
 
@@ -196,6 +231,7 @@ class Writer:
         if self._session is None or room > self._room:
             self._room = max(room, 512)
             self._session = self.backend.session(1, self._room)
+        self._read = self._read[:same]  # should the reading be interrupted, no more is relied on
         self._session.rewind(0, same)
         logits = self._session.feed([ids[same:]])[0]
         self._read = list(ids)

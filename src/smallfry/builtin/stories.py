@@ -128,8 +128,18 @@ class _World:
         return text[0].upper() + text[1:]
 
 
-def _story(rng: random.Random, part: SplitName) -> str:
-    """Tell one story: introduction, perhaps a scene, the beats of the plot, a last sentence."""
+def tell(rng: random.Random, part: SplitName) -> tuple[str, dict[str, str]]:
+    """Tell one story: introduction, perhaps a scene, the beats of the plot, a last sentence.
+
+    Args:
+        rng: Source of everything drawn.
+        part: The split whose combinations it may have.
+
+    Returns:
+        The text, and its facts: ``N`` hero, ``F`` friend, ``A`` somebody of the family, ``o`` object, ``O`` object with
+        adjective, ``place``, ``at`` (with its preposition), ``child`` (boy or girl), ``he``, ``his`` and more; a fact
+        need not be mentioned.
+    """
     world = _World(rng, part)
     told = [choose(rng, _INTRODUCTIONS) if rng.random() < 0.75 else ""]
     if rng.random() < 0.3:
@@ -138,13 +148,22 @@ def _story(rng: random.Random, part: SplitName) -> str:
     if rng.random() < 0.7:
         told.append(choose(rng, world.plot.morals))
     text = " ".join(s for s in (fill(rng, t, world.look_up).strip() for t in told) if s)
+    return with_articles(text), world.facts
+
+
+def with_articles(text: str) -> str:
+    """A text in which ``a`` is ``an`` where this world's words want it."""
     return re.sub(r"\b([Aa]) (?=[aeio]|ugly|umbrella|uncle)", r"\1n ", text)
 
 
+def sound(text: str) -> bool:
+    """Whether a story has a story's length and its facts hold."""
+    return SHORTEST <= len(_WORD.findall(text)) <= LONGEST and all(consistency(text).values())
+
+
 def _row(rng: random.Random, part: SplitName) -> Example | None:
-    text = _story(rng, part)
-    fits = SHORTEST <= len(_WORD.findall(text)) <= LONGEST
-    return Example("", text) if fits and all(consistency(text).values()) else None
+    text, _ = tell(rng, part)
+    return Example("", text) if sound(text) else None
 
 
 def consistency(story: str) -> dict[str, bool]:

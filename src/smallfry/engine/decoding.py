@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -22,10 +23,19 @@ _CACHED_TOKENS = 65_536  # places in the KV cache of one batch
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was written, END left out, and the log-probability of all its choices together."""
+    """What was written, END left out, and the log-probability of all its choices together.
+
+    Args:
+        ids: Tokens written.
+        logprob: Of the model's choices together, END's too where it was one, in nats; what is forced costs nothing.
+        chosen: Whether the model chose each of ``ids``; the others a constraint forced.
+        ended: The model chose END; False where the room ran out or a constraint forced the end.
+    """
 
     ids: list[int]
     logprob: float
+    chosen: list[bool] = field(default_factory=list)
+    ended: bool = False
 
 
 class Session(Protocol):
@@ -109,6 +119,25 @@ def pick(logits: np.ndarray, sampling: Sampling, draws: np.random.Generator, wri
     return int(draws.choice(len(p), p=p))
 
 
+def pick_each(
+    logits: np.ndarray, sampling: Sampling, draws: Sequence[np.random.Generator], written: Sequence[Sequence[int]]
+) -> list[int]:
+    """What `pick` draws from each row of logits ``(B, V)``; for all rows at once where there is a ``top_k`` only.
+
+    Where several tokens share the k-th largest logit, others of them may be kept then than `pick` keeps.
+    """
+    only_k = sampling.repetition == 1.0 and sampling.top_p >= 1.0 and sampling.min_p <= 0.0
+    if not only_k or not 0 < sampling.top_k < logits.shape[1] or len(logits) < 2:
+        return [pick(*each) for each in zip(logits, itertools.repeat(sampling), draws, written, strict=False)]
+    kept = np.sort(np.argpartition(logits, -sampling.top_k, axis=1)[:, -sampling.top_k :], axis=1)  # (B, k)
+    scaled = np.take_along_axis(logits, kept, axis=1).astype(np.float64) / sampling.temperature
+    cumulative = np.exp(scaled - scaled.max(axis=1, keepdims=True)).cumsum(axis=1)
+    cumulative /= cumulative[:, -1:]
+    at = (cumulative <= np.array([draw.random() for draw in draws])[:, None]).sum(axis=1)
+    found: list[int] = kept[np.arange(len(kept)), at].tolist()
+    return found
+
+
 class Engine:
     """Decoding of many prompts at once; rows may be of any length and finish at any time.
 
@@ -146,7 +175,7 @@ class Engine:
                 row.draws = sampling.draws(i) if sampling else None
             self._run(rows, max_new, sampling)
             for i, row in zip(group, rows, strict=True):
-                answers[i] = Answer(row.written, row.logprob)
+                answers[i] = Answer(row.written, row.logprob, row.chosen, row.ended)
         return [a for a in answers if a is not None]
 
     def _run(self, rows: list[_Row], max_new: int, sampling: Sampling | None) -> None:
@@ -169,22 +198,25 @@ class Engine:
                 session.keep(keep)
                 live = [live[i] for i in keep]
 
-    def _choose(self, rows: Sequence[_Row], logits: Floats, sampling: Sampling | None) -> list[tuple[int, float]]:
-        best: list[tuple[int, float]] = []
-        likeliest = logits.argmax(axis=1).tolist()
-        for i, row in enumerate(rows):
-            allowed = None if row.done or row.constraint is None else row.constraint.allowed()
-            if row.done:
-                best.append((self.end, 0.0))
-            elif allowed is not None:
-                scores = logits[i, allowed]
+    def _choose(self, rows: Sequence[_Row], logits: Floats, sampling: Sampling | None) -> list[tuple[int, float, bool]]:
+        allowed = [None if row.done or row.constraint is None else row.constraint.allowed() for row in rows]
+        free = {i: row for i, row in enumerate(rows) if not row.done and allowed[i] is None}
+        tokens: list[int] = logits.argmax(axis=1).tolist()
+        if sampling is not None and free:
+            draws = [row.draws for row in free.values() if row.draws is not None]
+            drawn = pick_each(logits[list(free)], sampling, draws, [row.written for row in free.values()])
+            for i, token in zip(free, drawn, strict=True):
+                tokens[i] = token
+        best: list[tuple[int, float, bool]] = []
+        for i in range(len(rows)):
+            if i in free:
+                best.append((tokens[i], -_log_sum(logits[i], float(logits[i, tokens[i]])), True))
+            elif (ids := allowed[i]) is not None:
+                scores = logits[i, ids]
                 at = int(scores.argmax())
-                best.append((int(allowed[at]), -_log_sum(scores, float(scores[at]))))
-            else:
-                token = int(likeliest[i])
-                if sampling is not None and row.draws is not None:
-                    token = pick(logits[i], sampling, row.draws, row.written)
-                best.append((token, -_log_sum(logits[i], float(logits[i, token]))))
+                best.append((int(ids[at]), -_log_sum(scores, float(scores[at])), len(ids) > 1))
+            else:  # done
+                best.append((self.end, 0.0, False))
         return best
 
     def next_logprobs(self, prompts: Sequence[Sequence[int]], ids: Sequence[int]) -> np.ndarray:
@@ -253,7 +285,9 @@ def _forced_room(constraint: Constraint | None) -> int:
 class _Row:
     """One answer being written."""
 
-    __slots__ = ("constraint", "done", "draws", "end", "logprob", "pending", "position", "written")
+    __slots__ = (
+        "chosen", "constraint", "done", "draws", "end", "ended", "logprob", "pending", "position", "written",
+    )  # fmt: skip
 
     def __init__(self, prompt: list[int], constraint: Constraint | None, end: int) -> None:
         self.end = end
@@ -262,20 +296,22 @@ class _Row:
         self.constraint = constraint
         self.position = 0
         self.written: list[int] = []
+        self.chosen: list[bool] = []
         self.logprob = 0.0
-        self.done = False
+        self.done = self.ended = False
 
-    def take(self, token: int, logprob: float) -> None:
-        """Note a choice, and every token that it forces."""
+    def take(self, token: int, logprob: float, own: bool) -> None:
+        """Note a token, the model's own choice or not, and every token that it forces."""
         if self.done:
             return
         self.pending = []
         self.logprob += logprob
         while True:
             if token == self.end:
-                self.done = True
+                self.done, self.ended = True, own
                 return
             self.written.append(token)
+            self.chosen.append(own)
             self.pending.append(token)
             if self.constraint is None:
                 return
@@ -283,7 +319,7 @@ class _Row:
             allowed = self.constraint.allowed()
             if allowed is None or len(allowed) != 1:
                 return
-            token = int(allowed[0])
+            token, own = int(allowed[0]), False
 
 
 def batches_of(

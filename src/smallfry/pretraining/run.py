@@ -7,16 +7,11 @@ and writes; the others only train.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -28,7 +23,6 @@ from smallfry.errors import SmallfryError
 from smallfry.evals.suites.text import bits_per_byte
 from smallfry.evals.suites.texts import OwnTexts
 from smallfry.evals.suites.transformer import TransformerScorer
-from smallfry.files import read_json, write_atomic
 from smallfry.machine import compute_dtype, keep_freed_memory, machine, versions
 from smallfry.model import Transformer
 from smallfry.pretraining.plan import Line, Plan, choose_vocab, make_plan
@@ -37,13 +31,10 @@ from smallfry.sizes import shape_for
 from smallfry.train import Point, Progress, Trained, loss_of, train
 from smallfry.training.optim import Optimizer
 from smallfry.training.parallel import World
+from smallfry.training.rundir import RunDirectory, terminate_as_interrupt
 
 FORMAT = "smallfry-pretrain/1"
 RECORD = "pretrain.json"
-MODEL_FILES = (
-    "model.safetensors", "config.json", "smallfry.json", "tokenizer.json", "tokenizer_config.json",
-    "generation_config.json",
-)  # fmt: skip
 _SPEED_SECONDS = 3.0  # of training steps, to see how fast it is
 _TRAINING_SHARE = 0.9  # of the minutes; the rest is for measuring
 
@@ -79,7 +70,7 @@ def pretrain(
         out = Path("runs") / f"{_stem(asked.corpora[0])}-{asked.size}"
     world = world or World()
     run = _Pretraining(Path(out), world, (watcher or Silent()) if world.main else Silent())
-    with run.exclusive(), _terminate_as_interrupt():
+    with run.directory.exclusive(), terminate_as_interrupt():
         try:
             if (finished := run.begin(asked, set(settings), resume, force)) is not None:
                 return finished
@@ -105,27 +96,9 @@ class _Pretraining:
         self.plan: Plan | None = None
         self.stage = "corpus"
         self.force = False
-        self.fresh = not (out / RECORD).exists()  # it holds no run yet
+        self.directory = RunDirectory(out, world, RECORD, FORMAT, "pretraining", ("corpus",))
 
     # ---- the directory ----------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keep other runs out of the directory, which is there for all processes inside."""
-        if not self.world.main:
-            self.world.barrier()
-            yield
-            return
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            lock = (self.out / ".lock").open("wb")
-        except OSError as error:
-            raise SmallfryError(f"{self.out}: cannot be written ({error.strerror}); choose another --out") from None
-        with lock:
-            if not _locked(lock):
-                raise SmallfryError(f"{self.out}: another run is writing there; wait for it or choose another --out")
-            self.world.barrier()
-            yield
 
     def begin(self, asked: PretrainSettings, given: set[str], resume: bool, force: bool) -> Pretrained | None:
         """Settings from the user or from the run that is resumed; the result where that is finished already.
@@ -136,33 +109,16 @@ class _Pretraining:
             resume: Go on with what is there.
             force: Replace what is there.
         """
-        path, found = self.out / RECORD, None
-        if path.exists():
-            found = read_json(path)
-            if not isinstance(found, dict) or found.get("format") != FORMAT:
-                raise SmallfryError(f"{path}: not a record of {FORMAT}; choose another --out")
-        elif resume and not asked.corpora:
-            raise SmallfryError(f"{self.out}: nothing to resume: no {RECORD} in it; name a corpus to begin a run")
-        elif any(item.name not in (".lock", "corpus") for item in self.out.iterdir()):
-            raise SmallfryError(f"{self.out}: is not empty and no pretraining; choose another --out")
-        if found is not None and resume:
+        found = self.directory.open(resume, force, bool(asked.corpora), "name a corpus to begin a run")
+        if found is not None:
             done = self._take_up(found, asked, given)
             if done is not None:
                 self.watcher.say(f"{self.out}: is finished")
             return done
-        if found is not None and not force:
-            state = "a finished run" if found.get("result") else "an unfinished run"
-            raise SmallfryError(
-                f"{self.out}: holds {state}; use --resume to go on, --force to replace it, or another --out"
-            )
         asked.check()
         self.settings, self.force = asked, force
-        self.world.barrier()  # all have seen what was there before
-        if self.world.main:
-            for name in (RECORD, *MODEL_FILES):
-                (self.out / name).unlink(missing_ok=True)
-            shutil.rmtree(self.out / "run", ignore_errors=True)
-            self._record()
+        self.directory.clear()
+        self._record()
         return None
 
     def _take_up(self, found: dict[str, Any], asked: PretrainSettings, given: set[str]) -> Pretrained | None:
@@ -172,30 +128,20 @@ class _Pretraining:
             done = Pretrained.from_dict(found["result"]) if found.get("result") else None
         except (KeyError, TypeError, ValueError) as error:
             raise SmallfryError(f"{self.out / RECORD}: damaged ({error!r}); use --force to start again") from None
-        for name in (*sorted(given), *(("corpora",) if asked.corpora else ())):
-            mine, theirs = getattr(asked, name), getattr(stored, name)
-            if mine != theirs:
-                raise SmallfryError(
-                    f"{self.out}: was begun with {name} {_shown(theirs)}, not {_shown(mine)}; leave it out to go on, "
-                    "or use --force to start again"
-                )
+        names = (*sorted(given), *(("corpora",) if asked.corpora else ()))
+        self.directory.same({name: getattr(asked, name) for name in names}, asdict(stored))
         self.settings, self.plan = stored, plan
         return done
 
     def _record(self, result: Pretrained | None = None) -> None:
-        write_atomic(self.out / RECORD, json.dumps({
-            "format": FORMAT, "settings": asdict(self.settings), "plan": self.plan and self.plan.to_dict(),
+        self.directory.write({
+            "settings": asdict(self.settings), "plan": self.plan and self.plan.to_dict(),
             "result": result and result.to_dict(),
-        }, indent=1, ensure_ascii=False) + "\n")  # fmt: skip
+        })  # fmt: skip
 
     def withdraw(self) -> None:
-        """Leave nothing behind of a run that could not even begin, so that a corrected command can."""
-        began = self.plan is not None or is_corpus(self.out / "corpus")
-        if self.world.main and self.fresh and not began:
-            (self.out / RECORD).unlink(missing_ok=True)
-            (self.out / ".lock").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # it was there before, with something in it
-                self.out.rmdir()
+        """Leave nothing behind of a run that could not even begin."""
+        self.directory.withdraw(self.plan is not None or is_corpus(self.out / "corpus"))
 
     def interrupted(self) -> SmallfryError:
         """What is told after Ctrl-C."""
@@ -214,8 +160,7 @@ class _Pretraining:
         self.watcher.cleaned(list(report(corpus)))
         if self.plan is None:
             self.plan = self._decide(corpus)
-            if self.world.main:
-                self._record()
+            self._record()
         self.watcher.decided(self.plan.lines)
         documents = held_out(corpus)
         if not documents.texts:
@@ -371,40 +316,3 @@ def _point(point: Point, plan: Plan) -> dict[str, Any]:
         "step": point.step, "tokens": point.step * plan.batch_tokens, "seconds": point.seconds,
         "train_loss": point.train_loss, "valid_loss": point.valid_loss, "bits_per_byte": point.valid_score,
     }  # fmt: skip
-
-
-def _shown(value: Any) -> str:
-    return " ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Take a lock that ends with the process; where the system has none, there is nothing to take."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, while nothing better handles it."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -34,6 +34,9 @@ class LossGuard:
     is a hard batch or a spike that the clipped gradient soon undoes, while a broken model stays broken. All this takes
     batches for granted that are in random order: fifty easy ones and then twenty hard ones look like an explosion.
 
+    Where targets weigh both ways, as rewards do, the loss is no cross-entropy: it lies around 0, and an explosion may
+    go either way, because what is pushed down can become as unlikely as it likes. So the size of the loss is watched.
+
     Args:
         vocab_size: Tokens the model chooses from.
     """
@@ -60,19 +63,22 @@ class LossGuard:
         """Take note of a step's loss.
 
         Args:
-            loss: Mean cross-entropy in nats; a number.
+            loss: Weighted mean cross-entropy in nats; a number, below 0 only where weights are.
 
         Raises:
             TroubleError: When the run has exploded.
         """
-        bound = self.bound()
-        if loss > bound:
+        bound, size = self.bound(), abs(loss)
+        if size > bound:
             self.strikes += 1
             if self.strikes >= PATIENCE:
-                raise TroubleError(f"the loss rose to {loss:.3f} and stood above {bound:.3f} for {PATIENCE} steps")
+                moved = f"rose to {loss:.3f} and stood above {bound:.3f}"
+                if loss < 0:
+                    moved = f"fell to {loss:.3f} and stood below {-bound:.3f}"
+                raise TroubleError(f"the loss {moved} for {PATIENCE} steps")
             return
         self.strikes = 0
-        self.recent.append(loss)
+        self.recent.append(size)
         if len(self.recent) == WINDOW:
             self.best = min(self.best, self._mean_and_spread()[0])
 

@@ -8,8 +8,6 @@ choices and nothing for the rest.
 
 from __future__ import annotations
 
-import ast
-import operator
 import random
 import re
 from collections import Counter
@@ -18,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from smallfry.calculator import calculate as calculate
+from smallfry.calculator import calculator as calculator
 from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.code import humaneval_rows, run_all
 from smallfry.evals.suites.measure import SuiteResult, TaskResult
@@ -27,12 +27,7 @@ from smallfry.evals.suites.sources import BASELINES, Data
 LETTERS = "ABCDEFGHIJ"
 MAX_NEW = 512
 _ANSWER = re.compile(r"#### (-?[0-9.,]+)")
-_CALL = re.compile(r"<<([^<>=]{1,60})=$")
 _BLOCK = re.compile(r"```(?:python)?\s*\n(.*?)\n```", re.DOTALL)
-_OPERATORS: dict[type, Callable[[float, float], float]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-}  # fmt: skip
-_LARGEST = 1e15
 
 
 # ---- choices --------------------------------------------------------------------------------------------------------
@@ -99,36 +94,6 @@ def final_answer(text: str) -> str | None:
     """The number after ``####``, without thousands separators; None where there is none."""
     found = _ANSWER.search(text)
     return found[1].replace(",", "").rstrip(".") if found else None
-
-
-def calculate(expression: str) -> str | None:
-    """The value of an arithmetic expression as the data set writes it, or None where it is none.
-
-    Numbers, ``+ - * /``, parentheses and signs; nothing else is looked at, nothing is executed.
-    """
-    try:
-        value = _value(ast.parse(expression.replace(",", "").replace("$", "").strip(), mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, OverflowError, RecursionError, MemoryError):
-        return None
-    return f"{value:.10g}" if abs(value) < _LARGEST else None
-
-
-def _value(node: ast.expr) -> float:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        return float(node.value)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        value = _value(node.operand)
-        return -value if isinstance(node.op, ast.USub) else value
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
-    raise ValueError("not arithmetic")
-
-
-def calculator(text: str) -> str | None:
-    """What the calculator writes after a text: the value and ``>>`` where it ends in ``<<expression=``."""
-    call = _CALL.search(text[-64:])
-    value = calculate(call[1]) if call else None
-    return None if value is None else f"{value}>>"
 
 
 def measure_gsm8k(

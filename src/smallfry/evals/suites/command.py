@@ -15,7 +15,7 @@ from smallfry.engine.decoding import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS
 from smallfry.evals.paired import paired_statistic
-from smallfry.evals.suites import contamination, jobs, sources, stories
+from smallfry.evals.suites import contamination, conversation, jobs, sources, stories
 from smallfry.evals.suites.chat import code_items, measure_chatcore, most_frequent
 from smallfry.evals.suites.code import check_samples, humaneval_rows, measure_humaneval, measure_pass_at_k
 from smallfry.evals.suites.judge import Judge, graded
@@ -28,13 +28,14 @@ from smallfry.evals.suites.measure import (
     measure_suite,
 )
 from smallfry.evals.suites.models import Precision, load_language_model, model_directory, untrained
+from smallfry.evals.suites.ngram import NGramModel
 from smallfry.evals.suites.scoring import GuessingModel, LanguageModel
 from smallfry.evals.suites.show import paired_dict, show_comparison, show_result
 from smallfry.evals.suites.text import FEWEST, bits_per_byte, bits_rate, read_documents
 from smallfry.job import Job
 from smallfry.machine import keep_freed_memory
 
-SUITES = ("core", "chatcore", "blimp", "lambada", "humaneval", "bpb", "stories")
+SUITES = ("core", "chatcore", "blimp", "lambada", "humaneval", "bpb", "stories", "conversation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class EvalSettings:
         pass_at: The ``k`` of pass@k.
         judge: Who grades stories.
         trained_on: Training texts to look for the suite's items in.
+        ngram: Training texts that an n-gram model is made of, as one more control.
     """
 
     suite: str
@@ -70,6 +72,7 @@ class EvalSettings:
     pass_at: tuple[int, ...] = (1, 10)
     judge: Judge | None = None
     trained_on: Path | None = None
+    ngram: Path | None = None
 
 
 def run_suite(settings: EvalSettings, console: Console) -> dict[str, Any]:
@@ -100,7 +103,7 @@ def run_suite(settings: EvalSettings, console: Console) -> dict[str, Any]:
 
             result = asked.measure(model, watch)
             if settings.controls and not results:
-                known = [GuessingModel(model), untrained(model)]
+                known = [GuessingModel(model), untrained(model), *_counted(settings)]
                 result.controls = {c.name: asked.measure(c, watch) for c in known} | asked.controls()
         result.notes = [*result.notes, *asked.notes]
         show_result(result, console)
@@ -121,7 +124,7 @@ def _check(settings: EvalSettings) -> None:
     for given, name, suites in (
         (settings.judge, "--judge", ("stories",)), (settings.samples, "--samples", ("humaneval",)),
         (settings.text, "--text", ("bpb", "stories")), (settings.limit, "--limit", asking),
-        (settings.trained_on, "--trained-on", asking),
+        (settings.trained_on, "--trained-on", asking), (settings.ngram, "--ngram", asking),
     ):  # fmt: skip
         if given and suite not in suites:
             raise SmallfryError(f"{name}: --suite {suite} has no use for it; it belongs to {', '.join(suites)}")
@@ -129,6 +132,11 @@ def _check(settings: EvalSettings) -> None:
         check_samples(settings.pass_at, settings.samples)
     if settings.judge is not None:
         settings.judge.grade("Once upon a time there was a dog.", "The dog was happy.")
+
+
+def _counted(settings: EvalSettings) -> list[LanguageModel]:
+    """The n-gram model of a training text, where that is given."""
+    return [] if settings.ngram is None else [NGramModel.fit(read_documents(settings.ngram))]
 
 
 # ---- suites ---------------------------------------------------------------------------------------------------------
@@ -149,6 +157,8 @@ class _Suite:
 def _suite(settings: EvalSettings) -> _Suite:
     if settings.suite == "stories":
         return _stories(settings)
+    if settings.suite == "conversation":
+        return _conversation(settings)
     data = sources.Data.find(settings.data_dir, settings.hub)
     if settings.suite in ("chatcore", "humaneval"):
         return _code(settings, data)
@@ -217,6 +227,16 @@ def _stories(settings: EvalSettings) -> _Suite:
     notes, more = _contaminated(settings, contamination.texts_of(asked.tasks))
     note = f"{len(asked.texts):,} stories of {asked.source}; temperature {stories.HOW.temperature}"
     return _Suite(measure, controls, [note, *notes], more | {"source": asked.source, "written": written})
+
+
+def _conversation(settings: EvalSettings) -> _Suite:
+    questions = conversation.asked(settings.limit)
+
+    def measure(model: LanguageModel, watch: Watch) -> SuiteResult:
+        return conversation.measure_conversation(model, questions, watch)
+
+    notes, more = _contaminated(settings, conversation.texts_of(questions))
+    return _Suite(measure, lambda: {"majority": conversation.most_frequent(questions)}, notes, more)
 
 
 def _contaminated(settings: EvalSettings, items: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[str, Any]]:

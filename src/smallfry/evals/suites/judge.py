@@ -6,20 +6,13 @@ beginning from 1 to 10. What it answers is only searched for three numbers.
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from smallfry.endpoint import Endpoint
 from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import interval_of
 from smallfry.evals.suites.measure import Measure
@@ -36,7 +29,6 @@ _ASK = (
     "consistency with the beginning, each from 1 to 10. Answer with one line:\n"
     "Grammar: N, Creativity: N, Consistency: N"
 )
-_LONGEST = 1 << 20  # bytes of an answer that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,47 +53,11 @@ class Judge:
         Raises:
             SmallfryError: The endpoint cannot be reached or refuses.
         """
-        answer = self._asked(_ASK.format(prompt=prompt, text=text))
+        endpoint = Endpoint(self.url, self.model, KEY, "--judge", self.timeout, self.patience)
+        answer = endpoint.complete([{"role": "user", "content": _ASK.format(prompt=prompt, text=text)}])
         found = {aspect: _GRADE[aspect].findall(answer) for aspect in ASPECTS}
         grades = {aspect: float(each[-1]) for aspect, each in found.items() if each}  # what was thought first is not it
         return grades if len(grades) == len(ASPECTS) and all(1 <= g <= 10 for g in grades.values()) else None
-
-    def _asked(self, content: str) -> str:
-        if urlsplit(self.url).scheme not in ("http", "https"):
-            raise SmallfryError(f"--judge {self.url}: expected an address such as http://127.0.0.1:8000/v1")
-        body = {"model": self.model, "messages": [{"role": "user", "content": content}], "temperature": 0.0}
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(
-            self.url.rstrip("/") + "/chat/completions", json.dumps(body).encode("utf-8"), headers
-        )
-        for wait in (1.0, 4.0, None):
-            try:
-                with _OPENER.open(request, timeout=self.timeout) as reply:
-                    data = json.loads(reply.read(_LONGEST))
-                return str(data["choices"][0]["message"]["content"])
-            except urllib.error.HTTPError as error:
-                if wait is None or (error.code != 429 and error.code < 500):
-                    raise SmallfryError(
-                        f"--judge {self.url}: answered {error.code} {error.reason}; a key goes into {KEY}"
-                    ) from None
-                time.sleep(wait * self.patience)
-            except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-                raise SmallfryError(
-                    f"--judge {self.url}: no usable answer ({error}); expected a chat completion"
-                ) from None
-        raise AssertionError("unreachable")
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A key is for the address that was named, not for where that one sends us."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def graded(judge: Judge, prompts: Sequence[str], texts: Sequence[str]) -> tuple[list[Measure], str]:

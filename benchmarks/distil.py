@@ -1,0 +1,480 @@
+"""Does a student of 1m learn more from teachers than alone? Writes docs/results/distil.md from what was measured.
+
+    python benchmarks/distil.py --data DIR                       every unit that is not there yet, then write
+    python benchmarks/distil.py --data DIR --minutes 60          begin no unit after an hour; the next call goes on
+    python benchmarks/distil.py --data DIR --jobs clinc150       one job
+    python benchmarks/distil.py --data DIR --only s0             units whose name this pattern finds
+    python benchmarks/distil.py --write                          only write the page from the stored results
+
+DIR holds ``NAME.jsonl.gz`` files with ``input``, ``output`` and ``split``. A unit is one training, stored with its
+answers to the validation rows and, once its arm was chosen, to the test rows: settings are chosen on validation rows
+with seed 0, the test rows are asked for the chosen arm and for the same model alone. Student and model alone have the
+same tokenizer, form, recipe, seed and number of steps; `long` is the model alone with as many steps as the teachers and
+the student had together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+SIZE = "1m"
+SEEDS = (0, 1, 2)
+TEACHERS: dict[str, tuple[tuple[str, int], ...]] = {  # size and seed of each
+    "5m": (("5m", 10),),
+    "3 x 1m": (("1m", 10), ("1m", 11), ("1m", 12)),
+    "5 mixed": (("1m", 10), ("1m", 11), ("1m", 12), ("2m", 10), ("5m", 10)),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job and how the models spell it: as `smallfry assess` chose for 1m (docs/results/narrow.md)."""
+
+    name: str
+    form: str
+    vocab: int
+    lowercase: bool = True
+    where: dict[str, str] = field(default_factory=dict)
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("clinc150", "units", 4096, where={"oos": "false"}),
+        Task("banking77", "units", 4096),
+        Task("atis_intent_slots", "inline", 2048),
+        Task("snips_intent_slots", "inline", 4096),
+        Task("intents", "units", 2048),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a student learns.
+
+    Args:
+        teachers: A key of `TEACHERS`; empty for a model alone.
+        share: Of the loss that is the teachers'.
+        temperature: Of the distributions.
+        extra: Further inputs for each training row, labelled by the teachers: new ones of a built-in job's generator,
+            else spliced from training inputs (`smallfry.tuning.invent`). Inputs of the validation rows would serve too,
+            but then those rows could not say which arm is best.
+        clean: The teachers read what noise hides from the student.
+        steps: Times the recipe's steps.
+    """
+
+    teachers: str = ""
+    share: float = 0.0
+    temperature: float = 1.0
+    extra: float = 0.0
+    clean: bool = False
+    steps: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and files."""
+        if not self.teachers:
+            return "alone" if self.steps == 1.0 else f"alone, {self.steps:g} x the steps"
+        parts = [f"from {self.teachers}, share {self.share:g}, T {self.temperature:g}"]
+        parts += [f"{self.extra:g} x further inputs"] * bool(self.extra)
+        parts += ["teachers read clean"] * self.clean
+        parts += [f"{self.steps:g} x the steps"] * (self.steps != 1.0)
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One training: a job, a size, a seed and an arm."""
+
+    task: str
+    size: str
+    seed: int
+    arm: Arm = Arm()
+
+    @property
+    def key(self) -> str:
+        """File-system safe identity."""
+        return re.sub(r"[^a-z0-9.]+", "-", f"{self.task} {self.size} s{self.seed} {self.arm.label}".lower())
+
+
+ALONE = Arm()
+# In the order of the search; each is compared on validation rows with seed 0.
+ARMS = (
+    Arm("3 x 1m", 0.9, 2.0), Arm("3 x 1m", 0.9, 2.0, extra=1.0), Arm("3 x 1m", 0.9, 1.0), Arm("3 x 1m", 0.9, 4.0),
+    Arm("3 x 1m", 0.5, 2.0), Arm("3 x 1m", 0.9, 2.0, clean=True), Arm("5m", 0.9, 2.0), Arm("5 mixed", 0.9, 2.0),
+)  # fmt: skip
+
+
+# ---- one unit -------------------------------------------------------------------------------------------------------
+
+
+def load(task: Task, data: Path | None) -> Any:
+    """The job."""
+    from smallfry import Job
+    from smallfry.builtin import names
+
+    if task.name in names():
+        return Job.load(task.name)
+    if data is None:
+        raise SystemExit("--data DIR is needed to run")
+    return Job.load(data / f"{task.name}.jsonl.gz", where=task.where or None)
+
+
+def train_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
+    """Train, save the model, and score the validation rows."""
+    from smallfry.machine import limit_threads
+
+    limit_threads()
+    import torch
+
+    from smallfry.assessment.work import answers_of, longest_answer, score_answers
+    from smallfry.data import JobData, Noise
+    from smallfry.engine.torch_engine import TorchModel
+    from smallfry.forms import build_form
+    from smallfry.frames import FrameCodec
+    from smallfry.machine import compute_dtype, versions
+    from smallfry.model import Transformer
+    from smallfry.predictor import ModelPredictor
+    from smallfry.recipes import recipe_for
+    from smallfry.sizes import shape_for
+    from smallfry.train import train
+    from smallfry.tuning.soft import distilled
+
+    task, arm = TASKS[unit.task], unit.arm
+    job = load(task, data)
+    codec = FrameCodec.learn(job.train) if job.kind == "transform" else None
+    form = build_form(job, task.form, task.vocab, task.lowercase, codec)  # type: ignore[arg-type]
+    shape = shape_for(unit.size, form.tokenizer.vocab_size)
+    plain = JobData(job.train, form, Noise(), 0.0, 4096, unit.seed)
+    recipe = recipe_for(job, task.form, plain.tokens_per_epoch(), shape.params, unit.seed)  # type: ignore[arg-type]
+    directories = [out / "models" / Unit(unit.task, size, seed).key for size, seed in TEACHERS.get(arm.teachers, ())]
+    rows = [*job.train, *(further(job, directories, arm.extra, unit.seed) if arm.extra else ())]
+
+    def batches(of: Sequence[Any]) -> JobData:
+        return JobData(
+            of, form, recipe.noise, recipe.prompt_loss, recipe.batch_tokens, unit.seed, recipe.copy_loss
+        )  # fmt: skip
+
+    steps = len(batches(job.train).epoch(0))
+    lessons: Any = batches(rows)
+    # As many steps whatever the rows are: those that were invented take the place of repetitions.
+    recipe = replace(recipe, epochs=recipe.epochs * arm.steps * steps / len(lessons.epoch(0)))
+    if arm.teachers:
+        teachers = [teacher(directory, form) for directory in directories]
+        lessons = distilled(lessons, teachers, arm.share, arm.temperature, clean=arm.clean)
+    model = Transformer(shape, recipe.dropout)
+    model.init_weights(torch.Generator().manual_seed(unit.seed))
+    model = model.to(compute_dtype(torch.device("cpu")))
+    trained = train(model, lessons, recipe, say=print)
+    predictor = ModelPredictor(unit.size, TorchModel(model), form, longest_answer(job, form))
+    predictor.save(out / "models" / unit.key, model, {"recipe": recipe.to_dict(), "seed": unit.seed})
+    answers = answers_of(predictor, job, job.valid)
+    return {
+        **asdict(unit), "label": arm.label, "params": shape.params, "steps": trained.steps, "tokens": trained.tokens,
+        "seconds": round(trained.seconds, 1), "recipe": recipe.to_dict(), "rows": len(rows), "versions": versions(),
+        "valid": float(score_answers(job, answers, "valid", codec).score), "n_valid": len(job.valid),
+        "n_train": len(job.train), "hashes": job.hashes(),
+    }  # fmt: skip
+
+
+def teacher(directory: Path, form: Any) -> Any:
+    """A finished model as a teacher of distributions."""
+    from smallfry.tuning.teachers import LogitTeacher, load_teacher
+
+    found = load_teacher(str(directory), form.tokenizer, None, job_form=True)
+    assert isinstance(found, LogitTeacher)
+    return found
+
+
+def further(job: Any, directories: Sequence[Path], share: float, seed: int) -> list[Any]:
+    """New inputs with what the teachers answer; nothing of the validation or test rows is among them."""
+    from smallfry.builtin import load_builtin, names
+    from smallfry.job import Example
+    from smallfry.loading.splitting import normalise
+    from smallfry.predictor import ModelPredictor
+    from smallfry.tuning.invent import spliced
+
+    count = round(share * len(job.train))
+    if job.name in names():
+        made = load_builtin(job.name, n_train=len(job.train) + count).train
+        assert made[: len(job.train)] == job.train
+        inputs = [e.input for e in made[len(job.train) :]]
+    else:
+        inputs = spliced([e.input for e in job.train], count, seed)
+    held_out = {normalise(e.input) for e in (*job.valid, *job.test)}
+    inputs = [text for text in inputs if normalise(text) not in held_out]
+    predictors = [ModelPredictor.load(directory) for directory in directories]
+    if job.kind == "classify":
+        labels = list(job.labels)
+        scores = np.mean([np.exp(p.score(inputs, [labels] * len(inputs))) for p in predictors], axis=0)  # (n, labels)
+        return [Example(text, labels[int(row.argmax())]) for text, row in zip(inputs, scores, strict=True)]
+    return [Example(t, p.output) for t, p in zip(inputs, predictors[-1].predict(inputs), strict=True)]
+
+
+def test_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
+    """Which test rows a trained model has right, as one string of 0 and 1."""
+    from smallfry.machine import limit_threads
+
+    limit_threads()
+    from smallfry.assessment.work import answers_of, score_answers
+    from smallfry.frames import FrameCodec
+    from smallfry.predictor import ModelPredictor
+
+    job = load(TASKS[unit.task], data)
+    codec = FrameCodec.learn(job.train) if job.kind == "transform" else None
+    predictor = ModelPredictor.load(out / "models" / unit.key)
+    scores = score_answers(job, answers_of(predictor, job, job.test), "test", codec)
+    return {
+        "test": float(scores.score), "n_test": scores.n, "right": "".join(str(int(x)) for x in scores.per_item)
+    }  # fmt: skip
+
+
+def work(unit: Unit, what: str, data: Path | None, out: Path) -> dict[str, Any]:
+    """In a worker: train or test, and store the result."""
+    path = out / "units" / f"{unit.key}.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found |= train_unit(unit, data, out) if what == "train" else test_unit(unit, data, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+    return found
+
+
+# ---- what is to be done ---------------------------------------------------------------------------------------------
+
+
+class Plan:
+    """What is there, and what is to come next.
+
+    Args:
+        out: Where units are stored.
+        tasks: Names of jobs.
+        only: Units whose key this pattern does not find are left out.
+        arms: Arms to choose among.
+    """
+
+    def __init__(self, out: Path, tasks: Sequence[str], only: str, arms: Sequence[Arm]) -> None:
+        self.out, self.tasks, self.only, self.arms = out, tasks, only, arms
+
+    def result(self, unit: Unit) -> dict[str, Any]:
+        """A unit's stored result; empty where there is none."""
+        path = self.out / "units" / f"{unit.key}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def chosen(self, task: str) -> Arm | None:
+        """The arm that is best on the validation rows with seed 0; None until all were tried."""
+        scores = [self.result(Unit(task, SIZE, 0, arm)).get("valid") for arm in self.arms]
+        if any(score is None for score in scores):
+            return None
+        return max(zip(self.arms, scores, strict=True), key=lambda pair: float(pair[1]))[0]
+
+    def long(self, task: str, arm: Arm) -> Arm:
+        """The model alone with the steps of teachers and student together."""
+        return replace(ALONE, steps=1.0 + len(TEACHERS[arm.teachers]))
+
+    def todo(self) -> list[tuple[Unit, str]]:
+        """Everything that can be done now and is not done, in order."""
+        found: list[tuple[Unit, str]] = []
+        for task in self.tasks:
+            teachers = [Unit(task, *t) for arm in self.arms for t in TEACHERS[arm.teachers]]
+            ready = {unit.key for unit in teachers if self.result(unit)}
+            found += [(unit, "train") for unit in dict.fromkeys(teachers)]
+            found += [(Unit(task, SIZE, seed), "train") for seed in SEEDS]
+            arms = [arm for arm in self.arms if all(Unit(task, *t).key in ready for t in TEACHERS[arm.teachers])]
+            found += [(Unit(task, SIZE, 0, arm), "train") for arm in arms]
+            if (best := self.chosen(task)) is not None:
+                for arm in (best, self.long(task, best), ALONE):
+                    units = [Unit(task, SIZE, seed, arm) for seed in SEEDS]
+                    found += [(unit, "train") for unit in units]
+                    found += [(unit, "test") for unit in units if self.result(unit)]
+                found += [(Unit(task, *t), "test") for t in TEACHERS[best.teachers]]
+        key = {"train": "valid", "test": "test"}
+        wanted = [(u, w) for u, w in found if key[w] not in self.result(u) and re.search(self.only, u.key)]
+        return list(dict.fromkeys(wanted))
+
+
+def run(plan: Plan, data: Path | None, workers: int, minutes: float) -> None:
+    """Units side by side, each as soon as what it needs is there."""
+    end = time.monotonic() + 60 * minutes
+    running: dict[Future[dict[str, Any]], tuple[Unit, str]] = {}
+    with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
+        while True:
+            for unit, what in plan.todo():
+                if len(running) >= workers or time.monotonic() > end:
+                    break
+                if (unit, what) not in running.values():
+                    running[pool.submit(work, unit, what, data, plan.out)] = (unit, what)
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                unit, what = running.pop(future)
+                found = future.result()
+                score = found["valid" if what == "train" else "test"]
+                print(f"{unit.key}: {what} {100 * score:.2f}, {found['seconds']:.0f} s", flush=True)
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def right(results: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Which test rows are right, ``(seeds, rows)``."""
+    return np.array([[c == "1" for c in r["right"]] for r in results])
+
+
+def compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    """Student against model alone, seed by seed on the same rows: a bootstrap over rows, widened by the seeds' spread.
+
+    A row counts once, with the mean over seeds, so that answering the same row three times is not taken for three rows.
+    """
+    from smallfry.evals.paired import paired_bootstrap
+    from smallfry.evals.statistics import join_seed_spread, normal_quantile
+
+    found = paired_bootstrap(a.mean(axis=0), b.mean(axis=0))
+    each = (a.mean(axis=1) - b.mean(axis=1)).tolist()
+    low, high = join_seed_spread(found.difference, found.low, found.high, each)
+    error = (high - low) / 2 / normal_quantile(0.95)
+    p = math.erfc(abs(found.difference) / error / math.sqrt(2)) if error else 1.0
+    return {"difference": found.difference, "ci": [low, high], "p": p, "rows_p": found.p_value, "seeds": each}
+
+
+def brief(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the page shows of units that are there."""
+    keep = ("label", "size", "seed", "steps", "rows", "seconds", "valid", "test")
+    return [{k: r[k] for k in keep if k in r} for r in results if r]
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """Everything measured, by job."""
+    from smallfry.machine import machine
+
+    record: dict[str, Any] = {"size": SIZE, "seeds": list(SEEDS), "machine": machine(), "jobs": {}}
+    for task in plan.tasks:
+        alone = [plan.result(Unit(task, SIZE, seed)) for seed in SEEDS]
+        tried = [plan.result(Unit(task, SIZE, 0, arm)) for arm in plan.arms]
+        teachers = dict.fromkeys(Unit(task, *t) for each in TEACHERS.values() for t in each)
+        entry: dict[str, Any] = {
+            "alone": brief(alone), "tried": brief(tried), "teachers": brief(plan.result(u) for u in teachers),
+        }  # fmt: skip
+        if alone[0]:
+            entry |= {k: alone[0][k] for k in ("n_train", "n_valid", "hashes", "versions", "params", "recipe")}
+        if (best := plan.chosen(task)) is not None:
+            entry["chosen"] = best.label
+            arms = {"student": best, "long": plan.long(task, best)}
+            for name, arm in arms.items():
+                found = [plan.result(Unit(task, SIZE, seed, arm)) for seed in SEEDS]
+                entry[name] = brief(found)
+                if all("right" in r for r in (*found, *alone)):
+                    entry[f"{name} against alone"] = compare(right(found), right(alone))
+                    entry["n_test"] = found[0]["n_test"]
+        if entry["alone"] or entry["teachers"]:
+            record["jobs"][task] = entry
+    return record
+
+
+def percent(values: Sequence[float]) -> str:
+    """Scores of seeds and their mean."""
+    shown = ", ".join(f"{100 * v:.1f}" for v in values)
+    return f"{100 * sum(values) / len(values):.1f} ({shown})" if len(values) > 1 else shown or "-"
+
+
+def verdict_lines(record: dict[str, Any]) -> list[str]:
+    """One line a job: alone, student, long."""
+    lines = [
+        "| job | test rows | alone | student | difference | p (Holm) | alone, steps of all together | difference |",
+        "|" + "---|" * 8,
+    ]
+    from smallfry.evals.paired import holm
+
+    done = {name: e for name, e in record["jobs"].items() if "student against alone" in e}
+    adjusted = dict(zip(done, holm([e["student against alone"]["p"] for e in done.values()]), strict=True))
+    for name, entry in done.items():
+        tests = {arm: [r["test"] for r in entry[arm]] for arm in ("alone", "student", "long")}
+        cells = [name, f"{entry['n_test']:,}", percent(tests["alone"]), percent(tests["student"])]
+        cells += [points(entry["student against alone"]), f"{adjusted[name]:.2g}"]
+        other = entry.get("long against alone")
+        cells += [percent(tests["long"]), points(other)] if other else ["-", "-"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def points(found: dict[str, Any]) -> str:
+    """A difference with its interval, in points."""
+    low, high = found["ci"]
+    return f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def page(record: dict[str, Any]) -> str:
+    """The whole page."""
+    machine = record["machine"]
+    lines = [
+        "# A student and its teachers", "",
+        f"Written by `python benchmarks/distil.py`: {record['size']} models, {len(record['seeds'])} seeds, "
+        f"{machine['cpu']}, bf16 where it has it. Scores are per cent of rows",
+        "right. A student is the same model as the one alone: same tokenizer, form, recipe, seeds and number of steps;",
+        "teachers are trained on the same rows with other seeds. Arms are chosen on validation rows with seed 0, test",
+        "rows are asked for the chosen one only. Differences: paired over rows, widened by the spread over seeds.", "",
+        *verdict_lines(record), "",
+    ]  # fmt: skip
+    for name, entry in record["jobs"].items():
+        lines += [f"## {name}", ""]
+        if "n_train" in entry:
+            lines += [f"{entry['n_train']:,} training and {entry['n_valid']:,} validation rows.", ""]
+        lines += ["| trained | seed | steps | seconds | valid | test |", "|" + "---|" * 6]
+        for kind in ("teachers", "alone", "tried", "student", "long"):
+            for r in entry.get(kind, ()):
+                who = f"teacher {r['size']}" if kind == "teachers" else r["label"]
+                who = f"**{who}**" if r["label"] == entry.get("chosen") else who
+                if kind == "student" and r["seed"] == 0:
+                    continue  # among those tried
+                test = f"{100 * r['test']:.2f}" if "test" in r else "-"
+                lines.append(
+                    f"| {who} | {r['seed']} | {r['steps']:,} | {r['seconds']:.0f} | {100 * r['valid']:.2f} | {test} |"
+                )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/distil"))
+    parser.add_argument("--jobs", nargs="*", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--only", default="", help="units whose name this pattern finds")
+    parser.add_argument("--arms", default="", help="choose among the arms whose label this pattern finds")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no unit after so many minutes")
+    parser.add_argument("--write", action="store_true", help="only write the page")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    arms = [arm for arm in ARMS if re.search(args.arms, arm.label)]
+    if not arms:
+        parser.error(f"--arms {args.arms}: finds none of: {'; '.join(arm.label for arm in ARMS)}")
+    plan = Plan(args.out, args.jobs, args.only, arms)
+    if not args.write:
+        run(plan, args.data, args.workers, args.minutes)
+    record = summary(plan)
+    if args.write or not args.only:
+        (RESULTS / "distil.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (RESULTS / "distil.md").write_text(page(record), encoding="utf-8")
+    print(page(record))
+    if args.json:
+        print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Where a tuning meets its teachers: distributions beside batches, answers in place of those given, new examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from smallfry.errors import SmallfryError
+from smallfry.forms import Form
+from smallfry.job import Example, Job
+from smallfry.loading.splitting import normalise
+from smallfry.tokenizer import Tokenizer
+from smallfry.training.epochs import Data
+from smallfry.training.parallel import World
+from smallfry.tuning.conversations import (
+    COLUMNS,
+    PAIRS,
+    Conversation,
+    Message,
+    Read,
+    digest,
+    normal,
+    read_turns,
+    table_of,
+)  # fmt: skip
+from smallfry.tuning.record import TuneSettings
+from smallfry.tuning.soft import distilled
+from smallfry.tuning.teachers import (
+    JobTeacher,
+    LogitTeacher,
+    TextTeacher,
+    form_of,
+    load_teacher,
+)  # fmt: skip
+from smallfry.tuning.written import label, rewrite, write_examples
+
+T = TypeVar("T")
+_ASKING = ("input", "prompt", "question", "instruction", "text")
+
+
+@dataclass(slots=True)
+class Teaching:
+    """The teachers of one run.
+
+    Args:
+        settings: Who they are and how they teach.
+        kept: The directory where what they say is kept.
+        world: Only the main process asks; the others read what it kept.
+        say: Told how it goes.
+        logit: Those whose distributions are taught; filled by `meet`.
+        text: Those that write.
+    """
+
+    settings: TuneSettings
+    kept: Path
+    world: World
+    say: Callable[[str], None]
+    logit: list[LogitTeacher] = field(default_factory=list)
+    text: list[TextTeacher] = field(default_factory=list)
+
+    def meet(self, tokenizer: Tokenizer, job_form: bool) -> None:
+        """Load the teachers, each by what its tokenizer allows.
+
+        Args:
+            tokenizer: The student's.
+            job_form: The student learns a job.
+
+        Raises:
+            SmallfryError: One cannot be had.
+        """
+        self.logit, self.text = [], []
+        for source in self.settings.teacher:
+            found = load_teacher(source, tokenizer, self.settings.teacher_model, job_form)
+            if isinstance(found, LogitTeacher):
+                self.logit.append(found)
+                self.say(f"{found.name}: teaches by its distributions, a share of {self.settings.teacher_share:g}")
+            else:
+                self.text.append(found)
+                self.say(f"{found.name}: has another tokenizer, teaches by what it writes")
+
+    def wrap(self, data: Data) -> Data:
+        """Batches with the teachers' distributions beside them."""
+        if not self.logit:
+            return data
+        return distilled(data, self.logit, self.settings.teacher_share, self.settings.temperature)
+
+    # ---- conversations ----------------------------------------------------------------------------------------------
+
+    def answered(self, read: Read) -> Read:
+        """What is learned from: conversations, answered anew by each teacher that writes, and further questions.
+
+        Args:
+            read: What was given; what is held out of it stays as it is.
+
+        Raises:
+            SmallfryError: A teacher fails, or is asked for what it cannot do.
+        """
+        asked = self.settings
+        if asked.write:
+            raise SmallfryError("--write: a teacher writes examples of a job; for conversations give --unlabelled FILE")
+        if not self.text and not asked.unlabelled:
+            return read
+        if read.weights is not None:
+            raise SmallfryError("a mixture by weight cannot be answered anew by a teacher; leave the weights out")
+        train = list(read.train) if not self.text else []
+        for number, teacher in enumerate(self.text):
+            train += self._rewritten(read.train, teacher, f"answers-{number}")
+        if asked.unlabelled:
+            questions = read_questions(asked.unlabelled)
+            for number, teacher in enumerate(self.text or self._writers(False)):
+                train += self._rewritten(questions, teacher, f"asked-{number}")
+        return replace(
+            read, train=train, source_of=[0] * len(train),
+            counts={**read.counts, "conversations": len(train), "turns": sum(len(c) for c in train)},
+            hashes={**read.hashes, "train": digest(train)},
+        )  # fmt: skip
+
+    def _rewritten(self, given: Sequence[Conversation], teacher: TextTeacher, name: str) -> list[Conversation]:
+        def work() -> list[Conversation]:
+            return rewrite(given, teacher, self.settings.max_new, self.say, self.kept / f"{name}.jsonl")
+
+        return self._main_first(work)
+
+    def _main_first(self, work: Callable[[], T]) -> T:
+        """Something that asks teachers: the main process asks, and what it kept answers the others."""
+        found = work() if self.world.main else None
+        self.world.barrier()
+        return work() if found is None else found
+
+    def _writers(self, job_form: bool) -> list[TextTeacher]:
+        """The teachers as ones that write, whatever their tokenizers are."""
+        found: list[TextTeacher] = []
+        for source in self.settings.teacher:
+            teacher = load_teacher(source, None, self.settings.teacher_model, job_form)
+            if isinstance(teacher, LogitTeacher):
+                raise SmallfryError(f"--teacher {source}: gives distributions only and writes nothing")
+            found.append(teacher)
+        return found
+
+    # ---- jobs -------------------------------------------------------------------------------------------------------
+
+    def form(self, job: Job) -> Form | None:
+        """The form of the first teacher that knows the job: a student that shares it learns from its distributions."""
+        for source in self.settings.teacher:
+            form = form_of(source)
+            if form is None:
+                continue
+            unknown = (
+                sorted(set(job.labels) - set(form.grammar.get("labels", job.labels))) if job.kind == "classify" else []
+            )
+            if unknown:
+                raise SmallfryError(
+                    f"--teacher {source}: never learned the label {unknown[0]!r}; give a model of the same job"
+                )
+            return form
+        return None
+
+    def examples(self, job: Job) -> list[Example]:
+        """What teachers add to a job's training rows: labels for unlabelled inputs, and examples they write.
+
+        Inputs of validation and test rows never come back.
+
+        Args:
+            job: The job.
+        """
+        asked = self.settings
+        if self.text and not asked.unlabelled and not asked.write:
+            raise SmallfryError(
+                f"--teacher {self.text[0].name}: teaches a job by what it writes: give --unlabelled FILE (inputs that "
+                "it labels) or --write N (examples that it makes up)"
+            )
+        writers = self._writers(True) if asked.unlabelled or asked.write else []
+        found: list[Example] = []
+        held = {normalise(row.input) for row in (*job.valid, *job.test)}
+        if asked.unlabelled:
+            inputs = read_inputs(asked.unlabelled, asked.input_column)
+            fresh = [text for text in inputs if normalise(text) not in held]
+            if len(fresh) < len(inputs):
+                self.say(f"{asked.unlabelled}: {len(inputs) - len(fresh):,} inputs are held out in the job; left out")
+            for number, teacher in enumerate(writers):
+                found += self._labelled(job, teacher, fresh, number)
+        if asked.write:
+            against = [row.input for row in (*job.valid, *job.test)]
+            for number, teacher in enumerate(writers):
+                if isinstance(teacher, JobTeacher):
+                    raise SmallfryError(
+                        f"--write: {teacher.name} answers a job and cannot make up inputs; give --unlabelled FILE"
+                    )
+                found += self._written(job, teacher, against, number)
+        return found
+
+    def _labelled(self, job: Job, teacher: TextTeacher, inputs: Sequence[str], number: int) -> list[Example]:
+        kept = self.kept / f"labels-{number}.jsonl"
+        return self._main_first(lambda: label(job, teacher, inputs, kept=kept, say=self.say))
+
+    def _written(self, job: Job, teacher: TextTeacher, against: Sequence[str], number: int) -> list[Example]:
+        return self._main_first(lambda: write_examples(
+            teacher, job.train, self.settings.write, self.settings.seed, kind=job.kind, against=against,
+            kept=self.kept / f"written-{number}.jsonl", say=self.say,
+        ))  # fmt: skip
+
+
+def read_questions(source: str) -> list[Conversation]:
+    """What a teacher is to answer: conversations whose answers, if there are any, do not matter.
+
+    Args:
+        source: A file with messages, or with one of the columns prompt, question, instruction, input and text.
+
+    Raises:
+        SmallfryError: It cannot be read, or holds no question.
+    """
+    table = table_of(source)
+    found: list[Conversation] = []
+    for number, row in table.rows:
+        if any(column in row for column in COLUMNS) or any(a in row and b in row for a, b in PAIRS):
+            turns = read_turns(table, number, row)
+        else:
+            text = next((row[c] for c in _ASKING if isinstance(row.get(c), str)), None)
+            if text is None:
+                columns = ", ".join(map(str, list(row)[:8]))
+                raise SmallfryError(
+                    f"{table.at(number)}: nothing to ask in {columns}; expected messages, or {', '.join(_ASKING)}"
+                )
+            turns = [Message("user", text.strip())]
+        if turns and turns[-1].role == "user":
+            turns.append(Message("assistant", ""))  # a place for the answer
+        if conversation := normal(turns, Counter()):
+            found.append(conversation)
+    if not found:
+        raise SmallfryError(f"--unlabelled {source}: holds no question")
+    return found
+
+
+def read_inputs(source: str, column: str) -> list[str]:
+    """Inputs of a job without outputs, each once.
+
+    Args:
+        source: A file of rows.
+        column: The column that holds them.
+
+    Raises:
+        SmallfryError: It cannot be read or lacks the column.
+    """
+    table = table_of(source)
+    found: dict[str, None] = {}
+    for number, row in table.rows:
+        text = row.get(column)
+        if not isinstance(text, str) or not text.strip():
+            raise SmallfryError(f"{table.at(number)}: no text in column {column!r}; name the column: --input-column")
+        found[text] = None
+    if not found:
+        raise SmallfryError(f"--unlabelled {source}: holds no input")
+    return list(found)

@@ -1,0 +1,200 @@
+"""An OpenAI-compatible endpoint, played by a server on the loopback: answers, refusals, and what is never told."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from smallfry.endpoint import Endpoint, is_address
+from smallfry.errors import SmallfryError
+from smallfry.tuning.conversations import Message
+from smallfry.tuning.teachers import EndpointTeacher, load_teacher
+
+KEY = "SMALLFRY_TEST_KEY"
+Asked = dict[str, Any]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Does what the server's ``play`` says with each request."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server: Any = self.server
+        server.seen.append({"path": self.path, "key": self.headers["Authorization"], **body})
+        server.play(self, body)
+
+    def say(self, text: str, code: int = 200, headers: dict[str, str] | None = None, reason: str | None = None) -> None:
+        data = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+        self.reply(data, code, headers, reason)
+
+    def reply(
+        self, data: bytes, code: int = 200, headers: dict[str, str] | None = None, reason: str | None = None
+    ) -> None:
+        self.send_response(code, reason)
+        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class Server:
+    """A server that plays what it is told to."""
+
+    def __init__(self, http: HTTPServer) -> None:
+        self.http: Any = http
+        http.seen = []  # type: ignore[attr-defined]
+        self.plays(lambda handler, body: handler.say("yes"))
+
+    def plays(self, play: Callable[[Handler, Asked], None]) -> None:
+        self.http.play = play
+
+    @property
+    def seen(self) -> list[Asked]:
+        return list(self.http.seen)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/v1"
+
+    def endpoint(self, timeout: float = 5.0) -> Endpoint:
+        return Endpoint(self.url, "big", KEY, "--teacher", timeout, patience=0.001)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield Server(http)
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+TURNS = [{"role": "user", "content": "well?"}]
+
+
+def test_an_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "hush-hush")
+    assert server.endpoint().complete(TURNS, 12) == "yes"
+    asked = {"path": "/v1/chat/completions", "key": "Bearer hush-hush", "model": "big", "messages": TURNS}
+    assert server.seen == [{**asked, "temperature": 0.0, "max_tokens": 12}]
+    monkeypatch.delenv(KEY)
+    assert server.endpoint().complete(TURNS, temperature=0.5) == "yes"
+    assert server.seen[1] == {**asked, "key": None, "temperature": 0.5}
+
+
+def test_the_key_is_never_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "hush-hush")
+    server.plays(lambda h, body: h.say("no", 401, reason=f"bad {h.headers['Authorization']}"))
+    with pytest.raises(SmallfryError) as caught:
+        server.endpoint().complete(TURNS)
+    assert "hush" not in str(caught.value) and "answered 401" in str(caught.value) and KEY in str(caught.value)
+    assert "\n" not in str(caught.value) and "hush" not in repr(server.endpoint())
+    secret = Endpoint("http://me:hush@127.0.0.1:9/v1?token=hush", "m", KEY, "--teacher")
+    with pytest.raises(SmallfryError) as caught:
+        secret.complete(TURNS)
+    assert "hush" not in str(caught.value) and "127.0.0.1:9" in str(caught.value)
+
+
+def test_redirects_are_not_followed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "hush-hush")
+    server.plays(lambda h, body: h.say("no", 302, {"Location": f"{server.url}/elsewhere"}))
+    with pytest.raises(SmallfryError, match="answered 302"):
+        server.endpoint().complete(TURNS)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_a_busy_endpoint_is_asked_again(server: Server, code: int) -> None:
+    server.plays(lambda h, body: h.say("at last", 200 if len(server.seen) == 3 else code, {"Retry-After": "0"}))
+    assert server.endpoint().complete(TURNS) == "at last"
+    server.plays(lambda h, body: h.say("never", code))
+    with pytest.raises(SmallfryError, match=f"answered {code}"):
+        server.endpoint().complete(TURNS)
+    assert len(server.seen) == 6
+
+
+def test_a_connection_that_breaks_is_made_again(server: Server) -> None:
+    def play(handler: Handler, body: Asked) -> None:
+        if len(server.seen) == 1:  # promises more than it sends
+            handler.reply(b"{", headers={"Content-Length": "100"})
+            handler.close_connection = True
+        else:
+            handler.say("whole")
+
+    server.plays(play)
+    assert server.endpoint().complete(TURNS) == "whole" and len(server.seen) == 2
+
+
+def test_waiting_has_an_end(server: Server) -> None:
+    done = threading.Event()
+
+    def silent(handler: Handler, body: Asked) -> None:
+        done.wait(5)
+
+    server.plays(silent)
+    begun = time.monotonic()
+    with pytest.raises(SmallfryError, match="no usable answer"):
+        server.endpoint(timeout=0.1).complete(TURNS)
+    assert len(server.seen) == 3
+
+    def drops(handler: Handler, body: Asked) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        while not done.wait(0.02):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+
+    server.plays(drops)
+    with pytest.raises(SmallfryError, match="not complete after"):
+        server.endpoint(timeout=0.1).complete(TURNS)
+    assert time.monotonic() - begun < 5
+    done.set()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<html>", b"[]", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"", b"\xff",
+        b"[" * 100_000, b'"' + b"x" * (1 << 20) + b'"',
+    ],
+)  # fmt: skip
+def test_what_is_no_answer(server: Server, data: bytes) -> None:
+    server.plays(lambda h, body: h.reply(data))
+    with pytest.raises(SmallfryError, match="no usable answer") as caught:
+        server.endpoint().complete(TURNS)
+    assert len(str(caught.value)) < 400 and len(server.seen) == 1
+
+
+def test_nobody_there() -> None:
+    begun = time.monotonic()
+    with pytest.raises(SmallfryError, match="is it running"):
+        Endpoint("http://127.0.0.1:9/v1", "m").complete(TURNS)
+    assert time.monotonic() - begun < 0.9  # no second try
+    with pytest.raises(SmallfryError, match="expected an address"):
+        Endpoint("file:///etc/passwd", "m").complete(TURNS)
+    assert is_address("https://x/v1") and not is_address("hf:a/b") and not is_address("models/x")
+
+
+def test_a_teacher_behind_an_endpoint(server: Server) -> None:
+    with pytest.raises(SmallfryError, match="--teacher-model"):
+        load_teacher(server.url, None, None)
+    teacher = load_teacher(server.url, None, "big")
+    assert isinstance(teacher, EndpointTeacher) and teacher.name == f"{server.url} big"
+    server.plays(lambda h, body: h.say(f" {body['messages'][-1]['content']}! "))
+    answers = teacher.answer([(Message("system", "s"), Message("user", str(n))) for n in range(9)], 7)
+    assert answers == [f"{n}!" for n in range(9)]  # in order, though asked side by side
+    assert all(asked["max_tokens"] == 7 and asked["messages"][0]["role"] == "system" for asked in server.seen)
+    assert teacher.answer([], 7) == []
