@@ -22,12 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smallfry.evals.suites.chat import LETTERS, letters_prompt
+
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "own"
 STORIES = "DATA/stories/tinystories_train.jsonl.gz"
 HELD_OUT = "DATA/stories/tinystories_valid.jsonl.gz"
 GENERAL = (
     "text/openwebtext_1000", "text/c4_wiki_demo", "text/wikitext2_raw", "text/classic_books", "text/us_presidents",
     "text/tinyshakespeare", "stories/classic_children_books", "stories/tinystories_train",
+)  # fmt: skip
+TALK = (
+    "MODELS/corpora/talk.jsonl:1 MODELS/corpora/choices.jsonl:1 MODELS/corpora/sums.jsonl:1 chat:3 arithmetic:2"
 )  # fmt: skip
 ROWS = "--seq-len 512 --data-dir DATA"
 
@@ -85,6 +90,16 @@ def trainings() -> Iterator[Unit]:
             f"pretrain MODELS/corpora/general.jsonl --size {size} --vocab {vocab} --tokens {tokens} {ROWS} "
             f"--out MODELS/general-{size}",
         )  # fmt: skip
+    for size, tokens in (("1m", "6m"), ("5m", "6m")):
+        yield Unit(
+            f"chat-{size}", "training", f"tune MODELS/general-{size} {TALK} --tokens {tokens} --out MODELS/chat-{size}",
+            (f"general-{size}",),
+        )  # fmt: skip
+    yield Unit(
+        "rl-5m", "training",
+        "tune MODELS/chat-5m arithmetic --rl --steps 100 --limit 400 --gsm8k DATA/evals/gsm8k.jsonl.gz "
+        "--out MODELS/rl-5m", ("chat-5m",),
+    )  # fmt: skip
 
 
 def measurements() -> Iterator[Unit]:
@@ -107,23 +122,66 @@ def measurements() -> Iterator[Unit]:
         yield Unit(
             model, "stories", f"eval MODELS/{model} --suite stories --text {HELD_OUT} --limit 500", (model,)
         )  # fmt: skip
-        yield Unit(model, "core", f"eval MODELS/{model} --suite core --data-dir DATA --precision bf16", (model,))
+        yield Unit(model, "core", f"eval MODELS/{model} --suite core --limit 500 --data-dir DATA", (model,))
+    for model in ("chat-1m", "chat-5m", "rl-5m"):
+        yield Unit(model, "conversation", f"eval MODELS/{model} --suite conversation", (model,))
+        yield Unit(model, "chatcore", f"eval MODELS/{model} --suite chatcore --limit 300 --data-dir DATA", (model,))
 
 
-def general(data: Path, models: Path) -> None:
-    """The general text as one corpus: training rows only, so that the others stay held out."""
-    out = models / "corpora" / "general.jsonl"
-    if out.exists():
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        for name in GENERAL:
-            with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as rows:
-                for row in map(json.loads, rows):
-                    if row.get("split", "train") == "train":
-                        file.write(json.dumps({"text": row["text"], "from": name}, ensure_ascii=False) + "\n")
-    part.replace(out)
+def corpora(data: Path, models: Path) -> None:
+    """What is trained on, as files of our own: training rows only, so that the others stay held out."""
+    for name, rows in (("general", general), ("talk", talk), ("choices", choices), ("sums", sums)):
+        out = models / "corpora" / f"{name}.jsonl"
+        if out.exists():
+            continue
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_suffix(".part")
+        with part.open("w", encoding="utf-8") as file:
+            for row in rows(data):
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        part.replace(out)
+
+
+def read(data: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The training rows of a file."""
+    with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            if row.get("split", "train") == "train":
+                yield row
+
+
+def general(data: Path) -> Iterator[dict[str, Any]]:
+    """The general text there is."""
+    for name in GENERAL:
+        for row in read(data, name):
+            yield {"text": row["text"], "from": name}
+
+
+def talk(data: Path) -> Iterator[dict[str, Any]]:
+    """Conversations that people and larger models wrote; of two answers the preferred one."""
+    for row in read(data, "chat/dpo_en_demo"):
+        yield {"messages": [*row["messages"], {"role": "assistant", "content": row["chosen"]}]}
+    for name in ("chat/glaive_toolcall_en_demo", "chat/self_instruct_seed_tasks"):
+        for row in read(data, name):
+            yield {"messages": row["messages"]}
+
+
+def choices(data: Path) -> Iterator[dict[str, Any]]:
+    """Lettered questions as ChatCORE asks them, from the training rows of ARC and OpenBookQA."""
+    for row in read(data, "evals/arc_openbookqa_train_test"):
+        asked = letters_prompt(str(row["query"]).removeprefix("Question: "), row["choices"], " ")
+        yield exchange(asked, LETTERS[int(row["gold"])])
+
+
+def sums(data: Path) -> Iterator[dict[str, Any]]:
+    """GSM8K's training problems with their worked solutions."""
+    for row in read(data, "evals/gsm8k"):
+        yield exchange(row["question"], row["answer"])
+
+
+def exchange(question: str, answer: str) -> dict[str, Any]:
+    """A conversation of one question."""
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
 def run(unit: Unit, data: Path, models: Path) -> dict[str, Any]:
@@ -177,7 +235,7 @@ def main() -> None:
             continue
         if time.monotonic() - began > 60 * asked.minutes:
             sys.exit("the time is over; the same command goes on")
-        general(asked.data, asked.models)
+        corpora(asked.data, asked.models)
         found = run(unit, asked.data, asked.models)
         unit.result.parent.mkdir(parents=True, exist_ok=True)
         kept = {"command": f"smallfry {unit.arguments} --json", **placeless(found, asked.data, asked.models)}
