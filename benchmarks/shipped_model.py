@@ -1,6 +1,6 @@
 """Makes the model that comes with the package, from nothing: texts, pretraining, tuning, rounding, measuring.
 
-    python benchmarks/shipped_model.py [--work runs/shipped] [--size 1m] [--tokens 40m] [--bits 8]
+    python benchmarks/shipped_model.py [--work runs/shipped] [--size 1m] [--tokens 24m] [--bits 8]
 
 Everything is drawn from fixed seeds and every step is a command of smallfry's, so that the same machine makes the same
 file. Finished steps in --work are kept and an interrupted one goes on. The model goes to src/smallfry/shipped/stories,
@@ -36,8 +36,8 @@ def main() -> None:
     parser.add_argument("--size", default="1m")
     parser.add_argument("--vocab", type=int, default=1024)
     parser.add_argument("--seq-len", type=int, default=512)
-    parser.add_argument("--tokens", default="40m", help="of pretraining")
-    parser.add_argument("--epochs", default="8", help="of tuning")
+    parser.add_argument("--tokens", default="24m", help="of pretraining")
+    parser.add_argument("--epochs", default="6", help="of tuning")
     parser.add_argument("--bits", type=int, default=8)
     parser.add_argument("--stories", type=int, default=60_000)
     parser.add_argument("--talks", type=int, default=30_000)

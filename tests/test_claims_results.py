@@ -70,8 +70,10 @@ def root(tmp_path: Path) -> Path:
     baselines = [row("majority", "baseline", 0.5, (0.4, 0.6)), row("svm", "baseline", 0.92, (0.9, 0.94))]
     write(folder / "narrow/sms_spam.json", record("sms_spam", [*baselines, row("1m", "lm", 0.5, (0.4, 0.6))]))
     sample = {"input": "a | b <script>alert(1)</script>", "output": "*ham*\nspam", "expected": "`x`"}
+    error = {"input": "win | now", "got": "ham", "expected": "spam"}
+    rows = [row("1m", "lm", 0.95, (0.93, 0.97))]
     write(folder / "use_cases/sms_spam-1m/assessment.json",
-          record("sms_spam", [row("1m", "lm", 0.95, (0.93, 0.97))], samples=[sample] * 5))  # fmt: skip
+          record("sms_spam", rows, samples=[sample] * 5, errors=[error] * 5))  # fmt: skip
     effect = {"lever": "vocabulary", "size": "5m", "measure": "accuracy", "n": 900, "adjusted": 0.01}
     write(folder / "levers.json", {"comparisons": [
         {**effect, "task": "clinc150", "worth": 0.03, "ci": [0.02, 0.04]},
@@ -210,7 +212,8 @@ def test_tables_are_whole_and_answers_escaped(root: Path) -> None:
             width = columns
         else:
             width = 0
-    assert text.count("a \\| b") == 3  # the first three answers, not more
+    assert text.count("a \\| b") == text.count("win \\| now") == 2  # the first two of either sort, not more
+    assert "| win \\| now | ham | spam | wrong |" in text
 
 
 def test_a_repeated_sentence_is_counted_once(root: Path) -> None:

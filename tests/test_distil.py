@@ -186,6 +186,20 @@ def test_rows_behind_the_tokenizer_say_nothing() -> None:
     assert np.allclose(sums, 1, atol=1e-5)
 
 
+def test_rows_of_the_products_are_few_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, seen = teacher(form().tokenizer.vocab_size, 1), set[int]()
+    logits = asked.network.logits
+
+    def watch(states: torch.Tensor) -> torch.Tensor:
+        seen.add(len(states))
+        return logits(states)
+
+    monkeypatch.setattr(asked.network, "logits", watch)
+    for batch in data(batch_tokens=1500).epoch(0):
+        asked.soft(batch, 0.5, 1.0, 4)
+    assert seen and all(n % 64 == 0 for n in seen)  # each new number would cost a compiled kernel, and its memory
+
+
 # ---- data -----------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from smallfry.builtin.stories import generate
 from smallfry.data import Batch
 from smallfry.errors import SmallfryError
+from smallfry.machine import own_cores
+from smallfry.pretraining.plan import make_plan, processes_for
 from smallfry.training import parallel
 from smallfry.training.parallel import World, start, take_cores
 from tests.parallel_run import HALF, STEPS, Found, train_some
@@ -205,3 +207,35 @@ def test_one_command_trains_in_two_processes_and_says_errors_in_lines(tmp_path: 
     assert done.stdout.count("held-out text:") == 1 and (tmp_path / "made" / "model.safetensors").exists()
     again = smallfry("pretrain", "text.txt", *words, cwd=tmp_path)
     assert again.returncode == 2 and "holds a finished run" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_by_itself_a_long_run_takes_a_process_a_core(tmp_path: Path) -> None:
+    if own_cores() < 2:
+        pytest.skip("needs two cores")
+    (tmp_path / "text.txt").write_text("\n\n".join(r.output for r in generate(0, 200, 0, 0)[0]), encoding="utf-8")
+    words = "smallfry pretrain text.txt --size 60k --vocab 300 --tokens 4k --seq-len 64 --out made --json"
+    script = f"""
+import sys
+from smallfry.pretraining import plan
+plan.PROCESSES_PAY = 0.0
+sys.argv = {words.split()!r}
+from smallfry.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"processes: {own_cores()}; one on each core" in done.stdout
+    assert done.stdout.count("Plan") == done.stdout.count("held-out text:") == 1
+    assert json.loads(done.stdout.splitlines()[-1])["params"] > 50_000
+
+
+@pytest.mark.parametrize(
+    ("cores", "tokens", "seq_len", "expected"),
+    [(2, 40_000_000, 256, 2), (1, 40_000_000, 256, 1), (2, 1_000_000, 256, 1), (3, 40_000_000, 512, 1)],
+)
+def test_short_runs_and_batches_that_do_not_divide_keep_to_threads(
+    cores: int, tokens: int, seq_len: int, expected: int
+) -> None:
+    plan = make_plan("1m", 2048, "as asked", 10_000_000, seq_len, tokens, 0)
+    chosen, why = processes_for(plan, cores, 4e11)
+    assert chosen == expected and ("threads" in why or chosen > 1 or cores == 1)

@@ -53,9 +53,9 @@ def pretrain(
     tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json to use instead of training one")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and order (default: 0)")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that tokenise; 0 is one a core")] = 0,
-    processes: Annotated[int, typer.Option(
-        min=0, help="Processes that train one model, on cores of their own; 0 is one a core"
-    )] = 1,
+    processes: Annotated[int | None, typer.Option(
+        min=0, help="Processes that train one model, on cores of their own; 0 is one a core (default: by the run)"
+    )] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in --out")] = False,
     as_json: Json = False,
@@ -73,8 +73,14 @@ def pretrain(
         "data_dir": data_dir and str(data_dir), "tokenizer": tokenizer and str(tokenizer), "seed": seed,
     }  # fmt: skip
     given = {name: value for name, value in settings.items() if value is not None}
-    wanted = processes or own_cores()
-    if wanted > 1 and "WORLD_SIZE" not in os.environ:
+    alone = "WORLD_SIZE" not in os.environ
+    if alone and processes is None:
+        processes, out = _choose_processes(corpora or [], out, resume, force, workers, given)
+        resume, force = True, False  # with what is prepared
+        if processes > 1:
+            again = ["pretrain", "--resume", "--out", str(out), *(["--json"] if as_json else [])]
+            raise typer.Exit(launch(processes, again))
+    elif alone and (wanted := processes or own_cores()) > 1:
         raise typer.Exit(launch(wanted, sys.argv[1:]))
     world = start()
     world.quiet()
@@ -89,6 +95,26 @@ def pretrain(
     show(done)
     if as_json:
         print_json(done.to_dict())
+
+
+def _choose_processes(
+    corpora: Sequence[str], out: Path | None, resume: bool, force: bool, workers: int, given: dict[str, Any]
+) -> tuple[int, Path]:
+    """Prepare a run with all cores, and say how many processes should train it; where it is, too."""
+    from smallfry.machine import default_device, matmul_flops, own_cores, threads_used
+    from smallfry.pretraining.plan import Plan, processes_for
+    from smallfry.pretraining.run import directory_of, prepare_pretraining
+
+    out = out or directory_of(corpora, given.get("size", "1m"))
+    with PretrainingView(console, tables=False) as view, threads_used(own_cores()):
+        plan = prepare_pretraining(
+            *corpora, out=out, resume=resume, force=force, workers=workers, watcher=view, **given
+        )  # fmt: skip
+        if not isinstance(plan, Plan) or default_device().type != "cpu":
+            return 1, out
+        chosen, why = processes_for(plan, own_cores(), matmul_flops())
+        view.say(f"processes: {chosen}; {why}")
+    return chosen, out
 
 
 def parse_tokens(text: str) -> int:
@@ -142,6 +168,8 @@ class PretrainingView(TrainingView):
     def cleaned(self, lines: Sequence[tuple[str, str]]) -> None:
         """What is in the corpus."""
         self._hide()
+        if not self.tables:
+            return
         table = plain_table("Corpus")
         for name, text in lines:
             table.add_row(escape(name), escape(text))

@@ -27,10 +27,11 @@ class TrainingView:
 
     Args:
         console: Where to draw.
+        tables: Whether to show settings; whoever takes a prepared run up shows them then.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, tables: bool = True) -> None:
+        self.console, self.tables = console, tables
         self._bars = Bars(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[state]}"),
             console=console, transient=True,
@@ -57,6 +58,8 @@ class TrainingView:
 
     def decided(self, lines: Sequence[Line]) -> None:
         """Settings and their reasons."""
+        if not self.tables:
+            return
         table = plain_table("Plan")
         for line in lines:
             table.add_row(escape(line.name), f"[bold]{escape(line.value)}[/bold]", escape(line.reason))

@@ -16,7 +16,7 @@ from .references import Reference
 from .results import OWN, USE_CASES, Results
 
 FIGURE = "claims/score-by-size.svg"
-_SHOWN = 3  # example answers a job
+_SHOWN = 2  # example answers a job, right and wrong
 _LIST = ("line", "the sentence", "claim", "verdict", "measured (95% interval)", "beside it")
 _INTRODUCTION = """\
 # The founding document, measured
@@ -214,18 +214,23 @@ def _jobs(claims: Claims, results: Results, base: str) -> str:
 
 
 def _answers(claims: Claims, results: Results, base: str) -> list[str]:
-    """The first test items of each stored use case with what the model answered, right or wrong."""
+    """Of each stored use case the first test items that were answered right, and the first answered wrong."""
     rows = []
     for file, record in results.jobs:
         if not file.startswith(f"{USE_CASES}/"):
             continue
-        for sample in (record.get("samples") or [])[:_SHOWN]:
-            given, answer, right = (_clip(sample.get(k)) for k in ("input", "output", "expected"))
-            rows.append([f"[{escape(file.split('/')[1])}]({link(base, file)})", given, answer, right])
+        where = f"[{escape(file.split('/')[1])}]({link(base, file)})"
+        right = "" if record["job"]["metric"] == "bleu" else "right"  # of texts the first, good or bad
+        shown = [(s, ("input", "output", "expected"), right) for s in (record.get("samples") or [])[:_SHOWN]]
+        shown += [(e, ("input", "got", "expected"), "wrong") for e in (record.get("errors") or [])[:_SHOWN]]
+        rows += [[where, *(_clip(item.get(key)) for key in keys), how] for item, keys, how in shown]
     parts = []
     if rows:
-        parts.append("The first test items of each, with what the model answered; none was picked:")
-        parts.append(table(("job and size", "input", "answer", "right answer"), rows))
+        parts.append(
+            f"The first {_SHOWN} test items of each that were answered right and the first {_SHOWN} answered wrong (of "
+            "texts the first, good or bad); the score above says how many of each sort there are:"
+        )
+        parts.append(table(("job and size", "input", "answer", "expected", ""), rows))
     samples = sorted(p for p in results.root.glob(f"{OWN}/*/samples*") if p.is_file())
     if samples:
         files = [p.relative_to(results.root).as_posix() for p in samples]

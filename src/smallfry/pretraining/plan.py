@@ -8,7 +8,7 @@ from typing import Any
 
 from smallfry.errors import SmallfryError
 from smallfry.recipes import GENERATE
-from smallfry.sizes import Shape, parse_size, shape_for
+from smallfry.sizes import Shape, parse_size, shape_for, train_efficiency
 from smallfry.train import Recipe
 
 VOCABS = (512, 1024, 2048, 4096)
@@ -16,6 +16,8 @@ TABLE_SHARE = 0.3  # of the parameters that the embedding table may take by defa
 TOKENS_A_PARAMETER = 20  # Hoffmann et al. 2022
 MOST_PASSES = 4  # up to four passes are nearly as good as new text (Muennighoff et al. 2023)
 BATCHES = ((3.2e6, 4096), (14e6, 8192), (math.inf, 16_384))  # parameters up to which so many tokens a step are taken
+PROCESSES_PAY = 90.0  # seconds of training from which starting several processes is worth it
+ROWS_A_CORE = 4  # of a batch, from which it does not matter that they do not divide
 FEWEST_MEASURES, MOST_MEASURES, TOKENS_A_MEASURE = 4, 20, 200_000
 
 
@@ -175,3 +177,26 @@ def _tokens(asked: int | None, params: int, corpus_tokens: int) -> tuple[int, st
 
 def _many(passes: float) -> str:
     return f"; beyond {MOST_PASSES} repeated text teaches little" if passes > 1.05 * MOST_PASSES else ""
+
+
+def processes_for(plan: Plan, cores: int, flops: float) -> tuple[int, str]:
+    """How many processes should train on the cores of one machine without a GPU, and why.
+
+    A process a core is faster than the threads of one process at every size measured (docs/results/two_cores.md): each
+    keeps its caches. It costs seconds to begin, and batches of few rows would leave some processes idle.
+
+    Args:
+        plan: What is trained.
+        cores: Cores there are.
+        flops: FLOP/s of one core's matrix products.
+    """
+    if cores < 2:
+        return 1, "there is one core"
+    work = plan.shape.flops_per_token(plan.seq_len) * plan.tokens
+    seconds = work / (cores * flops * train_efficiency(plan.shape.params))
+    if seconds < PROCESSES_PAY:
+        return 1, f"{cores} threads of one process: over in {max(1, round(seconds))} s, sooner than processes pay"
+    rows = max(1, plan.recipe.batch_tokens // plan.seq_len)
+    if rows % cores and rows < ROWS_A_CORE * cores:
+        return 1, f"{cores} threads of one process: {rows} rows a batch do not go evenly into {cores} processes"
+    return cores, "one on each core is faster than threads (docs/results/two_cores.md)"

@@ -8,10 +8,10 @@ and writes; the others only train.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -63,23 +63,57 @@ def pretrain(
     Raises:
         SmallfryError: A corpus cannot be read, the directory holds another run, or the run was interrupted.
     """
+    return _stages(_Pretraining.go, corpora, out, resume, force, workers, watcher, world or World(), settings)
+
+
+def prepare_pretraining(
+    *corpora: str | Path, out: str | Path | None = None, resume: bool = False, force: bool = False, workers: int = 0,
+    watcher: Watcher | None = None, **settings: Any,
+) -> Plan | Pretrained:  # fmt: skip
+    """Make the corpus and decide every setting, and stop before training: `pretrain` with ``resume`` goes on.
+
+    Args and errors are those of `pretrain`.
+
+    Returns:
+        The plan, or the result where ``resume`` finds a finished run.
+    """
+    return _stages(_Pretraining.ready, corpora, out, resume, force, workers, watcher, World(), settings)
+
+
+T = TypeVar("T")
+
+
+def _stages(
+    stages: Callable[[_Pretraining, int], T], corpora: tuple[str | Path, ...], out: str | Path | None, resume: bool,
+    force: bool, workers: int, watcher: Watcher | None, world: World, settings: dict[str, Any],
+) -> T | Pretrained:  # fmt: skip
+    """Stages of a run, alone in its directory; what they end with, or the result of a finished run."""
     asked = PretrainSettings(tuple(map(str, corpora)), **settings)
-    if out is None:
-        if not corpora:
-            raise SmallfryError("no corpus; name a text file or folder, or an earlier run with --resume --out DIR")
-        out = Path("runs") / f"{_stem(asked.corpora[0])}-{asked.size}"
-    world = world or World()
-    run = _Pretraining(Path(out), world, (watcher or Silent()) if world.main else Silent())
+    directory = directory_of(asked.corpora, asked.size) if out is None else Path(out)
+    run = _Pretraining(directory, world, (watcher or Silent()) if world.main else Silent())
     with run.directory.exclusive(), terminate_as_interrupt():
         try:
             if (finished := run.begin(asked, set(settings), resume, force)) is not None:
+                if stages is _Pretraining.go:
+                    run.watcher.say(f"{directory}: is finished")
                 return finished
-            return run.go(workers)
+            return stages(run, workers)
         except KeyboardInterrupt:
             raise run.interrupted() from None
         except SmallfryError:
             run.withdraw()
             raise
+
+
+def directory_of(corpora: Sequence[str], size: str) -> Path:
+    """Where a run goes that was given no ``--out``.
+
+    Raises:
+        SmallfryError: It was given no corpus either.
+    """
+    if not corpora:
+        raise SmallfryError("no corpus; name a text file or folder, or an earlier run with --resume --out DIR")
+    return Path("runs") / f"{_stem(corpora[0])}-{size}"
 
 
 def _stem(corpus: str) -> str:
@@ -111,10 +145,7 @@ class _Pretraining:
         """
         found = self.directory.open(resume, force, bool(asked.corpora), "name a corpus to begin a run")
         if found is not None:
-            done = self._take_up(found, asked, given)
-            if done is not None:
-                self.watcher.say(f"{self.out}: is finished")
-            return done
+            return self._take_up(found, asked, given)
         asked.check()
         self.settings, self.force = asked, force
         self.directory.clear()
@@ -153,8 +184,8 @@ class _Pretraining:
 
     # ---- the stages -------------------------------------------------------------------------------------------------
 
-    def go(self, workers: int) -> Pretrained:
-        """Corpus, plan, training, measurement, model directory."""
+    def ready(self, workers: int) -> Plan:
+        """Corpus and plan."""
         keep_freed_memory()
         corpus = self._corpus(workers)
         self.watcher.cleaned(list(report(corpus)))
@@ -162,12 +193,19 @@ class _Pretraining:
             self.plan = self._decide(corpus)
             self._record()
         self.watcher.decided(self.plan.lines)
+        return self.plan
+
+    def go(self, workers: int) -> Pretrained:
+        """Corpus, plan, training, measurement, model directory."""
+        plan = self.ready(workers)
+        given = Path(self.settings.corpora[0])
+        corpus = open_corpus(given if is_corpus(given) else self.out / "corpus")
         documents = held_out(corpus)
         if not documents.texts:
             self.watcher.say("no document is held out: nothing is measured (see --valid)")
-        trained = self._train(corpus, self.plan, documents)
+        trained = self._train(corpus, plan, documents)
         self.stage = "measuring"
-        return self._finish(corpus, self.plan, documents, trained)
+        return self._finish(corpus, plan, documents, trained)
 
     def _corpus(self, workers: int) -> Corpus:
         """Make the corpus, or open it; the other processes wait until it is made."""
