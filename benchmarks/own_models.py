@@ -188,8 +188,9 @@ def run(unit: Unit, data: Path, models: Path) -> dict[str, Any]:
     """Run a command, show what it shows, and give its last line."""
     command = unit.command(data, models)
     target = models / unit.model
-    if unit.name == "training" and (target / "run").exists():
-        command += ["--resume"]
+    if unit.name == "training" and (target / "run").exists():  # it knows what it was begun with
+        again = [command[3], *(["--rl"] if "--rl" in command else []), "--resume", "--out", str(target), "--json"]
+        command = [*command[:3], *again]
     print(f"\n$ smallfry {unit.arguments}", flush=True)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ)
     last = ""
