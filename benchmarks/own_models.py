@@ -90,10 +90,10 @@ def trainings() -> Iterator[Unit]:
             f"pretrain MODELS/corpora/general.jsonl --size {size} --vocab {vocab} --tokens {tokens} {ROWS} "
             f"--out MODELS/general-{size}",
         )  # fmt: skip
-    for size, tokens in (("1m", "6m"), ("5m", "6m")):
+    for size in ("1m", "5m"):  # with some of the text, or they forget how to write
         yield Unit(
-            f"chat-{size}", "training", f"tune MODELS/general-{size} {TALK} --tokens {tokens} --out MODELS/chat-{size}",
-            (f"general-{size}",),
+            f"chat-{size}", "training", f"tune MODELS/general-{size} {TALK} --mix MODELS/general-{size}/corpus:0.3 "
+            f"--tokens 7m --out MODELS/chat-{size}", (f"general-{size}",),
         )  # fmt: skip
     yield Unit(
         "rl-5m", "training",

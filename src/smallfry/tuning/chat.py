@@ -25,7 +25,7 @@ from smallfry.tuning.stretches import Stretches
 
 EPOCHS = 3.0
 LR_SCALE = 0.3
-"""Of the rates that pretraining takes."""
+"""Of the rates that pretraining takes: at 1m on the set `chat` 0.3 beat 0.1 and 1; all make text be forgotten."""
 FEWEST_TOKENS, STEPS_A_PASS = 1024, 50
 """A step's tokens at least, and steps that a pass should have."""
 SAMPLE = 200  # held-out conversations that are measured on the way
