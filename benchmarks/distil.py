@@ -152,7 +152,7 @@ def train_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
     from smallfry.recipes import recipe_for
     from smallfry.sizes import shape_for
     from smallfry.train import train
-    from smallfry.tuning.soft import distilled
+    from smallfry.tuning.soft import CHOICES, distilled
 
     task, arm = TASKS[unit.task], unit.arm
     job = load(task, data)
@@ -175,7 +175,7 @@ def train_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
     recipe = replace(recipe, epochs=recipe.epochs * arm.steps * steps / len(lessons.epoch(0)))
     if arm.teachers:
         teachers = [teacher(directory, form) for directory in directories]
-        lessons = distilled(lessons, teachers, arm.share, arm.temperature, clean=arm.clean)
+        lessons = distilled(lessons, teachers, arm.share, arm.temperature, clean=arm.clean, least=CHOICES)
     model = Transformer(shape, recipe.dropout)
     model.init_weights(torch.Generator().manual_seed(unit.seed))
     model = model.to(compute_dtype(torch.device("cpu")))

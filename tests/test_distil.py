@@ -251,6 +251,24 @@ def test_batches_are_taught_when_they_are_asked_for() -> None:
     assert not isinstance(lessons, CountedData)
 
 
+def test_places_of_little_weight_can_be_left_to_their_targets() -> None:
+    plain = data()
+    asked, _ = watched()
+    batch = distilled(plain, [asked], 0.9, 2.0, least=0.5).epoch(0)[0]
+    assert batch.soft is not None
+    taught = batch.soft.probs.any(axis=-1)
+    assert (taught == (batch.weights > 0.5)).all() and taught.any() and (batch.weights > 0).sum() > taught.sum()
+    student = model(form().tokenizer.vocab_size, 3)
+    mixed, total = loss_of(student, batch)
+    whole, _ = loss_of(student, distilled(plain, [asked], 0.9, 2.0).epoch(0)[0])
+    bare, _ = loss_of(student, plain.epoch(0)[0])
+    weights = np.where(taught, np.float32(0), batch.weights)
+    rest, rest_total = loss_of(student, replace(plain.epoch(0)[0], weights=weights))
+    only, only_total = loss_of(student, replace(batch, weights=batch.weights - weights))
+    assert mixed.item() * total == pytest.approx(rest.item() * rest_total + only.item() * only_total, rel=1e-4)
+    assert len({round(x.item(), 4) for x in (mixed, whole, bare)}) == 3
+
+
 def test_counted_data_stays_counted() -> None:
     plain = Counting(job().train, form(), Noise(), 0.3, 96, 0)
     lessons = distilled(plain, [watched()[0]], 0.9, 2.0)

@@ -36,41 +36,51 @@ def loss_of(model: Transformer, batch: Batch, label_smoothing: float = 0.0) -> t
         hidden, targets = hidden[torch.from_numpy(places).to(device)], targets[places]
     scales = torch.from_numpy(weights / np.float32(max(total, 1e-9))).to(device)
     chosen = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
+    taught: torch.Tensor | float = 0.0
     if batch.soft is not None:
-        return (distillation(model, hidden, chosen, batch.soft, places) * scales).sum(), total
+        taught, scales = distillation(model, hidden, batch.soft, places, scales)
     if fused.usable(hidden, model.shape.head_dim):
-        return fused.head_loss(hidden, model.head_weight, chosen, scales, label_smoothing), total
+        return fused.head_loss(hidden, model.head_weight, chosen, scales, label_smoothing) + taught, total
     losses = F.cross_entropy(
         model.logits(hidden).float(), chosen, reduction="none", label_smoothing=label_smoothing
     )  # (N,)
-    return (losses * scales).sum(), total
+    return (losses * scales).sum() + taught, total
 
 
 def distillation(
-    model: Transformer, hidden: torch.Tensor, targets: torch.Tensor, soft: Soft, places: np.ndarray
-) -> torch.Tensor:
-    """What a student loses beside a teacher (Hinton et al. 2015), each place by itself.
+    model: Transformer, hidden: torch.Tensor, soft: Soft, places: np.ndarray, scales: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a student loses beside a teacher (Hinton et al. 2015), and how much the true targets still count.
 
-    ``(1 - share) CE(target) + share T^2 CE(teacher at T, student at T)``: with T squared both parts'
-    gradients keep their size. Of the teacher's distribution only the tokens in ``soft`` count.
+    At a place that is taught the loss is ``(1 - share) CE(target) + share T^2 CE(teacher at T, student at T)``: with T
+    squared both parts' gradients keep their size. Of the teacher's distribution only the tokens in ``soft`` count; a
+    place where it says nothing is not taught.
 
     Args:
         model: The student.
         hidden: Its last states at N places, ``(N, C)``.
-        targets: The true tokens, ``(N,)``.
         soft: The teacher's distributions over the whole batch.
         places: Which places of the batch these are, ``(N,)``, counted through its rows.
+        scales: What each place's loss is multiplied by, ``(N,)`` fp32.
 
     Returns:
-        ``(N,)`` fp32.
+        The teacher's part, summed, and the scales that are left for the true targets.
     """
-    kept = soft.ids.shape[-1]
-    ids = torch.from_numpy(soft.ids.reshape(-1, kept)[places].astype(np.int64)).to(hidden.device)  # (N, K)
-    probs = torch.from_numpy(soft.probs.reshape(-1, kept)[places]).to(hidden.device)
-    logits = model.logits(hidden).float()  # (N, V)
-    true = F.cross_entropy(logits, targets, reduction="none")
-    scaled = torch.log_softmax(logits / soft.temperature, dim=-1).gather(1, ids)
-    return (1.0 - soft.share) * true - soft.share * soft.temperature**2 * (probs * scaled).sum(dim=-1)
+    kept, device = soft.ids.shape[-1], hidden.device
+    probs = soft.probs.reshape(-1, kept)[places]
+    taught = np.flatnonzero(probs.any(axis=1))
+    # Rounded up with repeats without weight, as above.
+    padded = np.concatenate([taught, np.zeros(-len(taught) % _HEAD_ROWS, dtype=taught.dtype)])
+    ids = torch.from_numpy(soft.ids.reshape(-1, kept)[places[padded]].astype(np.int64)).to(device)  # (n, K)
+    at = torch.from_numpy(padded).to(device)
+    factors = soft.share * scales[at]
+    factors[len(taught) :] = 0.0
+    log_probs = torch.log_softmax(model.logits(hidden[at]).float() / soft.temperature, dim=-1).gather(1, ids)
+    said = torch.from_numpy(probs[padded]).to(device)
+    loss = -(soft.temperature**2) * ((said * log_probs).sum(dim=-1) * factors).sum()
+    left = scales.clone()
+    left[at[: len(taught)]] *= 1.0 - soft.share
+    return loss, left
 
 
 @torch.no_grad()

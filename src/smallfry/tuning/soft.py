@@ -19,12 +19,14 @@ from smallfry.training.epochs import CountedData, Data
 from smallfry.tuning.teachers import LogitTeacher, soft_targets
 
 TOP_K = 32
+CHOICES = 0.5
+"""Weight above which a target is the model's own choice: the words of a job's prompt weigh less (`recipes`)."""
 _FORMAT = "smallfry-soft/1"
 
 
 def distilled(
     data: Data, teachers: Sequence[LogitTeacher], share: float, temperature: float, top_k: int = TOP_K, *,
-    clean: bool = False, cache: Path | None = None,
+    clean: bool = False, least: float = 0.0, cache: Path | None = None,
 ) -> Data:  # fmt: skip
     """The same batches, each with the teachers' distributions beside its targets.
 
@@ -37,6 +39,8 @@ def distilled(
         temperature: Softens the distributions, above 0; 1 leaves them as they are.
         top_k: Likeliest tokens kept at each place.
         clean: The teachers read the tokens that input noise hid from the student.
+        least: Places whose targets weigh no more than this are not taught: what a label costs is little where the
+            words of the prompt, which weigh less, are not asked about.
         cache: A directory in which what teachers say of the first epoch's rows is kept, in float16, and looked up from
             then on. It helps where rows come again exactly; rows that do not are asked about each time.
 
@@ -51,9 +55,9 @@ def distilled(
     if not teachers or len({teacher.vocab_size for teacher in teachers}) != 1:
         sizes = ", ".join(f"{t.name} {t.vocab_size:,}" for t in teachers) or "none"
         raise SmallfryError(f"distillation: expected teachers of one vocabulary, got {sizes}")
-    lesson = _Lesson(list(teachers), share, temperature, top_k, clean)
+    lesson = _Lesson(list(teachers), share, temperature, top_k, clean, least)
     made = _Counted(data, lesson) if isinstance(data, CountedData) else _Distilled(data, lesson)
-    if cache is not None and not clean:  # what noise hides is not in the key
+    if cache is not None and not clean and not least:  # neither is in the key
         made.lesson = _Cached(lesson, _Cache.of(cache, data, lesson))
     return made
 
@@ -61,12 +65,15 @@ def distilled(
 class _Lesson:
     """Teachers and settings."""
 
-    def __init__(self, teachers: list[LogitTeacher], share: float, temperature: float, top_k: int, clean: bool) -> None:
-        self.teachers, self.share, self.temperature, self.clean = teachers, share, temperature, clean
+    def __init__(
+        self, teachers: list[LogitTeacher], share: float, temperature: float, top_k: int, clean: bool, least: float
+    ) -> None:
+        self.teachers, self.share, self.temperature = teachers, share, temperature
+        self.clean, self.least = clean, least
         self.top_k = min(top_k, teachers[0].vocab_size)
 
     def soft(self, batch: Batch) -> Soft:
-        return soft_targets(self.teachers, batch, self.share, self.temperature, self.top_k, self.clean)
+        return soft_targets(self.teachers, batch, self.share, self.temperature, self.top_k, self.clean, self.least)
 
 
 class _Cached:

@@ -136,12 +136,14 @@ class LogitTeacher:
 
 @torch.inference_mode()
 def soft_targets(
-    teachers: Sequence[LogitTeacher], batch: Batch, share: float, temperature: float, top_k: int, clean: bool = False
-) -> Soft:
+    teachers: Sequence[LogitTeacher], batch: Batch, share: float, temperature: float, top_k: int, clean: bool = False,
+    least: float = 0.0,
+) -> Soft:  # fmt: skip
     """The mean of the teachers' distributions after softening, its likeliest tokens kept (Hinton et al. 2015).
 
-    Only places that carry weight are asked about; the others hold zeros. Where the target is a token that the teachers
-    do not have (a label that only the student knows), the target itself is all that is taught.
+    Only places that carry more weight than ``least`` are asked about; the others hold zeros and are not taught. Where
+    the target is a token that the teachers do not have (a label that only the student knows), the target itself is all
+    that is taught.
 
     Args:
         teachers: Of one tokenizer.
@@ -150,13 +152,14 @@ def soft_targets(
         temperature: What logits are divided by.
         top_k: Tokens kept at each place.
         clean: The teachers read the tokens that noise hid from the student.
+        least: Weight of a place from which it is not taught.
 
     Returns:
         ``(B, T, K)`` ids and probabilities, K being at most the teachers' vocabulary.
     """
     vocab_size = teachers[0].vocab_size
     kept = min(top_k, vocab_size)
-    places = np.flatnonzero(batch.weights)
+    places = np.flatnonzero(batch.weights > least)
     ids = np.zeros((batch.ids.size, kept), dtype=np.int32)
     probs = np.zeros((batch.ids.size, kept), dtype=np.float32)
     # A hidden token stays what it was as a target, and targets are inputs one place later.

@@ -27,7 +27,7 @@ from smallfry.tuning.conversations import (
     table_of,
 )  # fmt: skip
 from smallfry.tuning.record import TuneSettings
-from smallfry.tuning.soft import distilled
+from smallfry.tuning.soft import CHOICES, distilled
 from smallfry.tuning.teachers import (
     JobTeacher,
     LogitTeacher,
@@ -85,7 +85,7 @@ class Teaching:
         """Batches with the teachers' distributions beside them."""
         if not self.logit:
             return data
-        return distilled(data, self.logit, self.settings.teacher_share, self.settings.temperature)
+        return distilled(data, self.logit, self.settings.teacher_share, self.settings.temperature, least=CHOICES)
 
     # ---- conversations ----------------------------------------------------------------------------------------------
 
