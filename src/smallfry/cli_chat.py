@@ -49,7 +49,7 @@ def chat(
     model: Annotated[Path | None, typer.Argument(
         help="A model directory or that of an assessment; without one the model that comes with smallfry"
     )] = None,
-    precision: Precision = None, engine: EngineOption = "auto", max_new: MaxNew = 200,
+    precision: Precision = None, engine: EngineOption = "auto", max_new: MaxNew = 256,
     temperature: Temperature = 0.7, top_k: TopK = 0, top_p: TopP = 0.95, min_p: MinP = 0.0,
     repetition: Repetition = 1.0, seed: DrawSeed = 0,
     system: Annotated[str, typer.Option(help="What stands before the conversation")] = "", as_json: Json = False,
