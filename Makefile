@@ -1,5 +1,6 @@
 # make demo   sets itself up and finds the smallest workable model for the built-in job `commands`
 # make test   sets itself up and runs every check
+# make assessment DATA=DIR   trains our own models, measures them and the jobs, and writes docs/assessment.md again: about a day
 # make wasm   builds libfry for pages again (clang with wasm32, wasm-ld); what it makes is kept with the sources
 # make test-parity   installs lm-eval too and asks it and smallfry the same items
 # make fuzz   training kernels of random sizes, ten minutes of libFuzzer, 100,000 malformed files; under sanitizers, with clang
@@ -9,7 +10,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-parity lint wasm clean fuzz fuzz-short
+MODELS ?= runs/models
+
+.PHONY: demo assessment test test-parity lint wasm clean fuzz fuzz-short
 
 $(READY): pyproject.toml setup.py $(wildcard src/smallfry/engine/fry/*.[ch] src/smallfry/engine/fry/train/*)
 	@$(PYTHON) -c 'import sys; sys.exit("smallfry needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -22,6 +25,14 @@ demo: $(READY)
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+assessment: $(READY)
+	@test -d "$(DATA)" || (echo "DATA=$(DATA): no such folder; expected one with stories/, text/, chat/, narrow/, evals/"; exit 1)
+	$(BIN)/python benchmarks/own_models.py --data $(DATA) --models $(MODELS)
+	$(BIN)/python benchmarks/samples.py --models $(MODELS) --write
+	$(BIN)/python benchmarks/levers.py --data $(DATA) --out runs/levers
+	$(BIN)/python benchmarks/levers.py --out runs/levers --write
+	$(BIN)/smallfry claims --run --models $(MODELS) --data-dir $(DATA) --work runs/use-cases --out docs/results
 
 test-parity: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,harness]'

@@ -97,7 +97,7 @@ def trainings() -> Iterator[Unit]:
         )  # fmt: skip
     yield Unit(
         "rl-5m", "training",
-        "tune MODELS/chat-5m arithmetic --rl --steps 100 --limit 400 --gsm8k DATA/evals/gsm8k.jsonl.gz "
+        "tune MODELS/chat-5m arithmetic --rl --steps 60 --limit 300 --gsm8k DATA/evals/gsm8k.jsonl.gz "
         "--out MODELS/rl-5m", ("chat-5m",),
     )  # fmt: skip
 

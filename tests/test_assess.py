@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing import Value
 from pathlib import Path
 from threading import Event
 
@@ -26,6 +27,7 @@ from smallfry.assessment.work import Outcome, RungTask
 from smallfry.cli import main, parse_duration
 from smallfry.errors import CandidateError, SmallfryError
 from smallfry.job import Job
+from smallfry.machine import CoreShare
 from smallfry.record import Assessment
 
 ROOT = Path(__file__).parents[1]
@@ -312,7 +314,9 @@ def test_only_a_candidate_s_own_failure_is_filed(tmp_path: Path, monkeypatch: py
 
         monkeypatch.setattr(pool, "run_rung", run_rung)
 
-    monkeypatch.setattr(pool, "_context", pool._Context(job, None, tmp_path, False, queue.Queue(), Event(), None))
+    busy, cores = Value("i", 0), CoreShare(0, 1)
+    context = pool._Context(job, None, tmp_path, False, queue.Queue(), Event(), None, busy, cores)
+    monkeypatch.setattr(pool, "_context", context)
     failing(CandidateError("the loss is nan"))
     assert pool._run(task).outcome.failed == "the loss is nan"
     failing(SmallfryError("no space left"))

@@ -50,16 +50,26 @@ def pilot_scores(job: Job, outcome: Outcome) -> Scores:
     return result
 
 
+_FORMS = ("inline", "units", "text")  # the likely best first, as `forms.available_forms` has them
+
+
 def best_pilot(job: Job, pilots: Sequence[tuple[RungTask, Outcome]]) -> RungTask:
     """The setting to go on with.
 
     Labels are compared by their cross-entropy, which ranks short trainings better than accuracy does; other outputs by
-    score, and where scores are equal, by the smaller vocabulary.
+    score, and where scores are equal, by the smaller vocabulary and then by form: which pilot ended first, which
+    depends on what else the machine does, must not decide.
     """
     if job.kind == "classify":
-        return min(pilots, key=lambda p: p[1].valid_loss if p[1].valid_loss is not None else np.inf)[0]
+        losses = [(np.inf if o.valid_loss is None else o.valid_loss, task.key) for task, o in pilots]
+        return pilots[losses.index(min(losses))][0]
     sign = 1.0 if METRICS[job.metric].higher_is_better else -1.0
-    return max(pilots, key=lambda p: (sign * pilot_scores(job, p[1]).score, -p[0].vocab_size))[0]
+
+    def rank(pilot: tuple[RungTask, Outcome]) -> tuple[float, int, int, str]:
+        task, outcome = pilot
+        return -sign * pilot_scores(job, outcome).score, task.vocab_size, _FORMS.index(task.form), task.key
+
+    return min(pilots, key=rank)[0]
 
 
 def valid_score(job: Job, outcomes: Mapping[int, Outcome]) -> float:
