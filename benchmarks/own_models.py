@@ -95,10 +95,15 @@ def trainings() -> Iterator[Unit]:
             f"chat-{size}", "training", f"tune MODELS/general-{size} {TALK} --mix MODELS/general-{size}/corpus:0.3 "
             f"--tokens 7m --out MODELS/chat-{size}", (f"general-{size}",),
         )  # fmt: skip
+    # Taught so little that it solves a third: what it always solves, and never, teaches nothing. The chat model, which
+    # saw five times as many worked sums, solves 98% before any reward.
+    yield Unit(
+        "sums-5m", "training", "tune MODELS/general-5m arithmetic --tokens 300k --out MODELS/sums-5m", ("general-5m",)
+    )
     yield Unit(
         "rl-5m", "training",
-        "tune MODELS/chat-5m arithmetic --rl --steps 60 --limit 300 --gsm8k DATA/evals/gsm8k.jsonl.gz "
-        "--out MODELS/rl-5m", ("chat-5m",),
+        "tune MODELS/sums-5m arithmetic --rl --steps 60 --limit 300 --gsm8k DATA/evals/gsm8k.jsonl.gz "
+        "--out MODELS/rl-5m", ("sums-5m",),
     )  # fmt: skip
 
 

@@ -1,0 +1,110 @@
+"""The curves of our own trainings, from their stored records: bits per byte, and problems solved while reinforcing.
+
+    python benchmarks/curves.py
+
+Reads docs/results/own/<model>/training.json and writes docs/results/own/pretraining.svg, reinforcing.svg and README.md.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from smallfry.report.svg import Drawing, Scale
+
+OWN = Path(__file__).resolve().parents[1] / "docs" / "results" / "own"
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720.0, 380.0, 60.0, 170.0, 34.0, 44.0
+COLOURS = ("#3f6db5", "#c26a1f", "#3a8f4d", "#a03f7a", "#6a6a6a", "#8a7a1f")
+TEXT = "text { font: 13px sans-serif; fill: #888 } path { fill: none; stroke-width: 2 } .grid { stroke: #8884 }"
+
+Curve = tuple[str, list[tuple[float, float]]]
+
+
+def draw(name: str, title: str, unit: tuple[str, str], curves: list[Curve], low: float, high: float) -> None:
+    """Write one figure.
+
+    Args:
+        name: Of the file.
+        title: For readers that cannot see it.
+        unit: What the axes count: across and up.
+        curves: Each with its label.
+        low: Bottom of the vertical axis.
+        high: Top of it.
+    """
+    most = max(x for _, points in curves for x, _ in points)
+    x = Scale(0.0, most, LEFT, WIDTH - RIGHT)
+    y = Scale(low, high, HEIGHT - BOTTOM, TOP)
+    style = TEXT + "".join(f" .c{i} {{ stroke: {colour} }}" for i, colour in enumerate(COLOURS))
+    drawing = Drawing(WIDTH, HEIGHT, name, title, title)
+    drawing.add("style").text = style
+    for value in y.ticks(6):
+        drawing.line(LEFT, y(value), WIDTH - RIGHT, y(value), "grid")
+        drawing.text(f"{value:g}", LEFT - 8, y(value) + 4, anchor="end")
+    for value in x.ticks(5):
+        drawing.text(f"{value:g}", x(value), HEIGHT - BOTTOM + 20, anchor="middle")
+    drawing.text(unit[0], (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, anchor="middle")
+    drawing.text(unit[1], 8, 18)
+    for i, (label, points) in enumerate(curves):
+        drawing.path([(x(a), y(min(high, max(low, b)))) for a, b in points], f"c{i}")
+        at = TOP + 16 + 22 * i
+        drawing.path([(WIDTH - RIGHT + 12, at - 4), (WIDTH - RIGHT + 40, at - 4)], f"c{i}")
+        drawing.text(label, WIDTH - RIGHT + 46, at)
+    (OWN / f"{name}.svg").write_text(drawing.render() + "\n", encoding="utf-8")
+
+
+def records() -> dict[str, dict[str, Any]]:
+    """Every stored training by model."""
+    return {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(OWN.glob("*/training.json"))
+    }  # fmt: skip
+
+
+def table(found: dict[str, dict[str, Any]]) -> list[str]:
+    """A line a model: how it was made."""
+    lines = ["| model | parameters | tokens | held out | command |", "|---|---|---|---|---|"]
+    for name, record in found.items():
+        held = record.get("held_out") or {}
+        bits = f"{held['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in held else ""
+        after = record.get("after")
+        if isinstance(after, dict) and "loss" in after:
+            bits = f"{after['loss']:.3f} nats a token of answers"
+        size = record.get("params") or record.get("parameters") or 0
+        tokens = f"{record['tokens']:,}" if "tokens" in record else ""
+        lines.append(f"| {name} | {size:,} | {tokens} | {bits} | `{record['command']}` |")
+    return lines
+
+
+def main() -> None:
+    found = records()
+    pretrained = [
+        (name, [(p["tokens"] / 1e6, p["bits_per_byte"]) for p in record["curve"] if p.get("bits_per_byte")])
+        for name, record in found.items() if "held_out" in record
+    ]  # fmt: skip
+    draw("pretraining", "Bits per byte of held-out text while training", ("million tokens", "bits per byte"),
+         [(n, c) for n, c in pretrained if c], 0.5, 2.5)  # fmt: skip
+    page = [
+        "# Our own models", "",
+        "Made and measured by `python benchmarks/own_models.py --data DATA --models MODELS`. Each folder here has the",
+        "record of a training (settings, seed, curve, data hashes) and what `smallfry eval` said of the model, each with",
+        "its command. One seed each. This page is written by `python benchmarks/curves.py`.",
+        "", *table(found), "", "![Bits per byte while training](pretraining.svg)", "",
+    ]  # fmt: skip
+    for name, record in found.items():
+        curve = record.get("curve") or []
+        if "reward" not in json.dumps(curve):
+            continue
+        kinds = sorted({key for p in curve for key in p if key not in ("step", "seconds") and _number(p[key])})
+        lines = [(kind, [(p["step"], 100 * p[kind]) for p in curve if _number(p.get(kind))]) for kind in kinds]
+        shown = [(label, points) for label, points in lines if points and max(v for _, v in points) <= 100]
+        draw("reinforcing", f"Solved problems while reinforcing {name}", ("steps", "per cent"), shown, 0.0, 100.0)
+        page += [f"![Solved problems while reinforcing {name}](reinforcing.svg)", ""]
+    (OWN / "README.md").write_text("\n".join(page), encoding="utf-8")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+if __name__ == "__main__":
+    main()
