@@ -18,6 +18,8 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720.0, 380.0, 60.0, 170.0, 34.0, 44.0
 COLOURS = ("#3f6db5", "#c26a1f", "#3a8f4d", "#a03f7a", "#6a6a6a", "#8a7a1f")
 TEXT = "text { font: 13px sans-serif; fill: #888 } path { fill: none; stroke-width: 2 } .grid { stroke: #8884 }"
 
+KINDS = {"likeliest": "greedy", "pass@1": "pass@1", "pass@8": "pass@8", "reward": "train_reward"}
+
 Curve = tuple[str, list[tuple[float, float]]]
 
 
@@ -86,24 +88,23 @@ def main() -> None:
     page = [
         "# Our own models", "",
         "Made and measured by `python benchmarks/own_models.py --data DATA --models MODELS`. Each folder here has the",
-        "record of a training (settings, seed, curve, data hashes) and what `smallfry eval` said of the model, each with",
-        "its command. One seed each. This page is written by `python benchmarks/curves.py`.",
+        "record of a training (settings, seed, curve, data hashes) and what `smallfry eval` said of the model, each",
+        "with its command. One seed each. This page is written by `python benchmarks/curves.py`.",
         "", *table(found), "", "![Bits per byte while training](pretraining.svg)", "",
     ]  # fmt: skip
     for name, record in found.items():
-        curve = record.get("curve") or []
-        if "reward" not in json.dumps(curve):
+        if "tests" not in record:
             continue
-        kinds = sorted({key for p in curve for key in p if key not in ("step", "seconds") and _number(p[key])})
-        lines = [(kind, [(p["step"], 100 * p[kind]) for p in curve if _number(p.get(kind))]) for kind in kinds]
-        shown = [(label, points) for label, points in lines if points and max(v for _, v in points) <= 100]
+        shown = [
+            (label, [(float(p["step"]), 100 * p["more"][key]) for p in record["curve"]]) for label, key in KINDS.items()
+        ]  # fmt: skip
         draw("reinforcing", f"Solved problems while reinforcing {name}", ("steps", "per cent"), shown, 0.0, 100.0)
-        page += [f"![Solved problems while reinforcing {name}](reinforcing.svg)", ""]
+        page += [
+            f"{name} while it was reinforced: validation problems solved, and the reward of the answers it learned from.",
+            "",
+            f"![Solved problems while reinforcing {name}](reinforcing.svg)", "",
+        ]  # fmt: skip
     (OWN / "README.md").write_text("\n".join(page), encoding="utf-8")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 if __name__ == "__main__":
