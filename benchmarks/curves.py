@@ -100,7 +100,7 @@ def main() -> None:
         ]  # fmt: skip
         draw("reinforcing", f"Solved problems while reinforcing {name}", ("steps", "per cent"), shown, 0.0, 100.0)
         page += [
-            f"{name} while it was reinforced: validation problems solved, and the reward of the answers it learned from.",
+            f"{name} while it was reinforced: validation problems solved, and the reward of its own answers.",
             "",
             f"![Solved problems while reinforcing {name}](reinforcing.svg)", "",
         ]  # fmt: skip
