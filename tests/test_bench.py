@@ -84,6 +84,9 @@ def test_the_command_prints_a_table_and_json() -> None:
     assert found["rows"][0]["name"] == "60k" and found["peaks"]["fp32"] > 0
 
 
+Shares = tuple[set[int], int]
+
+
 @pytest.mark.parametrize(
     ("cores", "workers", "alone", "beside"),
     [
@@ -94,19 +97,47 @@ def test_the_command_prints_a_table_and_json() -> None:
     ],
 )
 def test_a_worker_has_a_core_of_its_own_and_alone_all_that_the_workers_may_use(
-    monkeypatch: pytest.MonkeyPatch, cores: set[int], workers: int, alone: tuple[set[int], int],
-    beside: tuple[set[int], int],
-) -> None:  # fmt: skip
+    monkeypatch: pytest.MonkeyPatch, cores: set[int], workers: int, alone: Shares, beside: Shares
+) -> None:
+    now = watched(monkeypatch, cores)
+    share = machine.CoreShare(workers - 1, workers)
+    assert (now["cores"], now["threads"]) == beside
+    steps(share, 1, 30, {1: 0.1, 2: 0.06})
+    assert (now["cores"], now["threads"]) == alone
+    steps(share, 2, 1, {1: 0.1, 2: 0.06})
+    assert (now["cores"], now["threads"]) == beside
+    share.begin()
+    assert now["threads"] == 1
+
+
+def test_threads_that_are_slower_than_one_are_given_up_and_tried_again_ever_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = watched(monkeypatch, {0, 1})
+    share = machine.CoreShare(0, 2)
+    seen = steps(share, 1, 2000, {1: 0.1, 2: 0.5})
+    assert now["threads"] in (1, 2) and 0.01 < seen.count(2) / len(seen) < 0.04
+    begun = [i for i in range(1, len(seen)) if seen[i - 1 : i + 1] == [1, 2]]
+    gaps = np.diff(begun)
+    assert len(begun) >= 3 and (gaps[1:] > 1.5 * gaps[:-1]).all()
+    seen = steps(share, 1, 2000, {1: 0.1, 2: 0.06})  # the other program has ended
+    assert seen[-500:] == [2] * 500
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, cores: set[int]) -> dict[str, Any]:
     now: dict[str, Any] = {"cores": set(cores)}
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
     monkeypatch.setattr(os, "sched_setaffinity", lambda process, mine: now.update(cores=mine), raising=False)
     monkeypatch.setattr(machine, "use_threads", lambda count: now.update(threads=count))
-    share = machine.CoreShare(workers - 1, workers)
-    assert (now["cores"], now["threads"]) == beside
-    share.take(1)
-    assert (now["cores"], now["threads"]) == alone
-    share.take(2)
-    assert (now["cores"], now["threads"]) == beside
+    return now
+
+
+def steps(share: machine.CoreShare, busy: int, count: int, seconds: dict[int, float]) -> list[int]:
+    found = []
+    for _ in range(count):
+        found.append(share.threads)
+        share.after_step(busy, 2048.0, seconds[share.threads])
+    return found
 
 
 def test_threads_that_come_and_go_leave_the_same_bits() -> None:

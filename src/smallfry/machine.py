@@ -8,7 +8,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _LARGEST = 2**31 - 1
 _TOP_PAD = 64 << 20
 _WORKERS_A_DEVICE = 4
+_STEPS_TRIED, _STEPS_SEEN = 10, 40  # steps that say how fast threads are, at least and at most
+_WORTH = 1.1  # times the speed of one thread, below which several are given up ...
+_FIRST_WAIT = 200  # ... for so many steps, then for twice as many
 
 
 def keep_freed_memory() -> bool:
@@ -96,11 +100,12 @@ def own_cores() -> int:
 
 
 class CoreShare:
-    """The cores of one process among several that compute: its own, and those that nobody uses.
+    """The cores of one process among several that train: its own, and those that nobody uses, where that is faster.
 
     One core and one thread while all are busy: a process then keeps its caches, and processes fill the cores better
-    than threads. Where tasks are fewer than cores, those that run share the idle ones; numbers stay the same to the
-    bit, because no sum of a step is cut where its threads meet.
+    than threads. Where tasks are fewer than cores, those that run try the idle ones: what a step gives with several
+    threads is held against what it gives with one, because on a machine where other programs compute too, threads that
+    wait for each other can be many times slower. Numbers stay the same to the bit (test_bench).
 
     Args:
         index: Which process this is, from 0.
@@ -113,25 +118,53 @@ class CoreShare:
         # Where there are fewer workers than cores nothing is bound: another program would choose the same cores.
         self._own = {self._all[index % len(self._all)]} if workers >= len(self._all) > 1 else set(self._all)
         self.threads = 0
-        self.take(self.cores)
+        self._wait = _FIRST_WAIT
+        self.begin()
 
-    def take(self, busy: int) -> int:
-        """Use the share of one of so many tasks; cheap where it stays the same.
+    def begin(self) -> None:
+        """A task begins or has ended: one core."""
+        self._single: deque[tuple[float, float]] = deque(maxlen=_STEPS_SEEN)
+        self._several: deque[tuple[float, float]] = deque(maxlen=_STEPS_SEEN)
+        self._rest = 0
+        self._use(1)
+
+    def after_step(self, busy: int, tokens: float, seconds: float) -> None:
+        """Note what a step took, and decide how the next is computed.
 
         Args:
             busy: Tasks that are computing now, this process's included.
-
-        Returns:
-            Threads, and cores to run on.
+            tokens: Of the step.
+            seconds: It took.
         """
-        threads = max(1, self.cores // max(1, busy))
+        (self._single if self.threads == 1 else self._several).append((tokens, seconds))
+        share = self.cores // max(1, busy)
+        if share < 2:
+            self._use(1)
+        elif self._rest > 0:
+            self._rest -= 1
+        elif self.threads == 1:
+            if len(self._single) >= _STEPS_TRIED:
+                self._several.clear()
+                self._use(share)
+        elif len(self._several) >= _STEPS_TRIED and _rate(self._several) < _WORTH * _rate(self._single):
+            self._rest, self._wait = self._wait, 2 * self._wait
+            self._use(1)
+        else:
+            self._use(share)
+
+    def _use(self, threads: int) -> None:
         if threads != self.threads:
             self.threads = threads
             if self._all:
                 with contextlib.suppress(OSError):
                     os.sched_setaffinity(0, self._own if threads == 1 else set(self._all))
             use_threads(threads)
-        return threads
+
+
+def _rate(steps: Iterable[tuple[float, float]]) -> float:
+    """Tokens a second of steps."""
+    tokens, seconds = map(sum, zip(*steps, strict=True))
+    return tokens / max(seconds, 1e-9)
 
 
 def default_device() -> torch.device:

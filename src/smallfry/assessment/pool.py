@@ -101,7 +101,7 @@ def _run(task: Task) -> Result:
         return Result(task, Outcome.failure(task.name if isinstance(task, BaselineTask) else task.rung, str(error)))
     finally:
         _count(c, -1)
-        c.cores.take(c.cores.cores)
+        c.cores.begin()
 
 
 def _count(c: _Context, change: int) -> None:
@@ -117,10 +117,13 @@ def _fit(c: _Context, task: Task) -> Result:
     if c.resume and (found := Outcome.load(path)) is not None:
         return Result(task, found)
     last = 0.0
+    before = (0.0, 0.0)
 
     def watch(progress: Progress) -> None:
-        nonlocal last
-        c.cores.take(c.busy.value)
+        nonlocal last, before
+        tokens = progress.tokens_per_second * progress.seconds
+        c.cores.after_step(c.busy.value, tokens - before[0], progress.seconds - before[1])
+        before = (tokens, progress.seconds)
         now = time.perf_counter()
         if now - last > _REPORT_SECONDS:
             last = now
