@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 
 from smallfry.corpus.shards import Corpus, TokenStream
 from smallfry.data import Batch
 from smallfry.tokenizer import BOS, PAD
+from smallfry.training.epochs import MadeBatches
 
 BLOCK_ROWS = 64
 GROUP_BLOCKS = 256
@@ -120,7 +120,7 @@ class CorpusData:
 
     def epoch(self, epoch: int) -> Sequence[Batch]:
         """The batches of one stretch, made when they are asked for."""
-        return _Stretch(self, epoch * self.stretch)
+        return MadeBatches(self.stretch, lambda at: self.batch(epoch * self.stretch + at))
 
     def passes(self, batches: int) -> list[float]:
         """How often each ring is read in so many batches."""
@@ -148,29 +148,6 @@ class CorpusData:
             ids[r, :length], targets[r, :length] = read[:-1], read[1:]
             weights[r, :length] = read[1:] != BOS
         return Batch(ids, targets, weights, rows)
-
-
-class _Stretch(Sequence[Batch]):
-    """Batches that are made when they are asked for."""
-
-    def __init__(self, data: CorpusData, first: int) -> None:
-        self._data, self._first = data, first
-
-    def __len__(self) -> int:
-        return self._data.stretch
-
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Batch]: ...
-
-    def __getitem__(self, index: int | slice) -> Batch | Sequence[Batch]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self._data.batch(self._first + index % len(self))
 
 
 def mixture(weights: Sequence[float]) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Protocol, overload, runtime_checkable
 
 from smallfry.data import Batch
 from smallfry.errors import CandidateError
@@ -26,6 +26,35 @@ class CountedData(Data, Protocol):
 
     def steps_per_epoch(self, epoch: int) -> int:
         """Batches in one epoch."""
+
+
+class MadeBatches(Sequence[Batch]):
+    """Batches that are made when they are asked for.
+
+    Args:
+        count: How many there are.
+        make: Makes the one of a number from 0 on, the same each time.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Batch]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Batch]: ...
+
+    def __getitem__(self, index: int | slice) -> Batch | Sequence[Batch]:
+        if isinstance(index, slice):
+            chosen = range(*index.indices(self._count))
+            return MadeBatches(len(chosen), lambda at: self._make(chosen[at]))
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return self._make(index % self._count)
 
 
 class Epochs:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import overload
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from smallfry.corpus import CorpusData
 from smallfry.data import Batch, bucket, padded_length
 from smallfry.model import Transformer
 from smallfry.tokenizer import ASSISTANT, END, PAD, USER, Tokenizer
-from smallfry.training.epochs import Data
+from smallfry.training.epochs import Data, MadeBatches
 from smallfry.tuning.conversations import Conversation, Message
 
 Spelled = tuple[list[int], list[float]]
@@ -150,7 +149,7 @@ class ChatData:
         rng = np.random.default_rng([self.seed, epoch])
         chosen = self._chosen(epoch)
         groups = bucket([len(self.rows[i][0]) - 1 for i in chosen], self.batch_tokens, rng)
-        return _Batches(self, [[chosen[i] for i in group] for group in groups])
+        return self._made([[chosen[i] for i in group] for group in groups])
 
     def _chosen(self, epoch: int) -> list[int]:
         if self._passes is None:
@@ -167,7 +166,10 @@ class ChatData:
     def plain(self) -> Sequence[Batch]:
         """Every row once, the same ones together every time: what a loss is measured on."""
         lengths = [len(ids) - 1 for ids, _ in self.rows]
-        return _Batches(self, bucket(lengths, self.batch_tokens, np.random.default_rng([self.seed, 1 << 30])))
+        return self._made(bucket(lengths, self.batch_tokens, np.random.default_rng([self.seed, 1 << 30])))
+
+    def _made(self, groups: list[list[int]]) -> Sequence[Batch]:
+        return MadeBatches(len(groups), lambda at: self.batch(groups[at]))
 
     def tokens_per_epoch(self) -> int:
         """Padded tokens of the first epoch."""
@@ -183,27 +185,6 @@ class ChatData:
             ids[r, : len(row_ids)] = row_ids
             weights[r, : len(row_ids)] = row_weights
         return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:], np.array(group))
-
-
-class _Batches(Sequence[Batch]):
-    """Batches that are made when they are asked for."""
-
-    def __init__(self, data: ChatData, groups: list[list[int]]) -> None:
-        self._data, self._groups = data, groups
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Batch]: ...
-
-    def __getitem__(self, index: int | slice) -> Batch | Sequence[Batch]:
-        if isinstance(index, slice):
-            return _Batches(self._data, self._groups[index])
-        return self._data.batch(self._groups[index])
 
 
 class MixedData:
@@ -222,30 +203,16 @@ class MixedData:
 
     def epoch(self, epoch: int) -> Sequence[Batch]:
         """The batches of an epoch in training order, made when they are asked for."""
-        return _Strewn(self.data.epoch(epoch), self.corpus, epoch * self.extra, self.extra)
+        own, first = self.data.epoch(epoch), epoch * self.extra
+        places = np.concatenate([(np.arange(n) + 0.5) / n for n in (len(own), self.extra)])
+        numbers = np.concatenate([np.arange(len(own)), -1 - np.arange(self.extra)])  # the text's are negative
+        order = numbers[np.argsort(places, kind="stable")].tolist()
 
+        def make(at: int) -> Batch:
+            number = order[at]
+            return own[number] if number >= 0 else self.corpus.batch(first - 1 - number)
 
-class _Strewn(Sequence[Batch]):
-    def __init__(self, own: Sequence[Batch], corpus: CorpusData, first: int, extra: int) -> None:
-        self._own, self._corpus, self._first = own, corpus, first
-        places = np.concatenate([(np.arange(n) + 0.5) / n for n in (len(own), extra)])
-        numbers = np.concatenate([np.arange(len(own)), -1 - np.arange(extra)])  # the text's are negative
-        self._order = numbers[np.argsort(places, kind="stable")]
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Batch]: ...
-
-    def __getitem__(self, index: int | slice) -> Batch | Sequence[Batch]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = int(self._order[index])
-        return self._own[number] if number >= 0 else self._corpus.batch(self._first - 1 - number)
+        return MadeBatches(len(order), make)
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from smallfry.evals.suites.transformer import native_scorer
 from smallfry.files import write_atomic
 from smallfry.model import Transformer
 from smallfry.tokenizer import ASSISTANT, END, PAD, USER, Tokenizer
+from smallfry.training.epochs import MadeBatches
 from smallfry.tuning.problems import Problem, reward
 
 _ATTEMPTS = 8  # draws of other questions until the answers to one of them differ in reward
@@ -191,7 +191,7 @@ class Rollouts:
 
     def epoch(self, epoch: int) -> Sequence[Batch]:
         """The batches of an epoch, each made when it is asked for."""
-        return _Made(self, epoch * self.every, self.every)
+        return MadeBatches(self.every, lambda at: self.batch(epoch * self.every + at))
 
     def batch(self, step: int) -> Batch:
         """Draw answers with the current weights and weigh them by their rewards."""
@@ -262,27 +262,6 @@ class Rollouts:
         steps = [s for s in self.steps.values() if s.step // self.every == epoch]
         names = ("reward", "solved", "mixed", "length", "ended", "entropy")
         return {name: float(np.mean([getattr(s, name) for s in steps])) for name in names} if steps else {}
-
-
-class _Made(Sequence[Batch]):
-    """Batches that are made when they are asked for."""
-
-    def __init__(self, rollouts: Rollouts, first: int, count: int) -> None:
-        self._rollouts, self._first, self._count = rollouts, first, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Batch]: ...
-    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._count))]
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        return self._rollouts.batch(self._first + index)
 
 
 def advantages_of(rewards: np.ndarray, spread: bool = False) -> np.ndarray:

@@ -9,13 +9,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
 from smallfry.data import Batch, Soft
 from smallfry.errors import SmallfryError
-from smallfry.training.epochs import CountedData, Data
+from smallfry.training.epochs import CountedData, Data, MadeBatches
 from smallfry.tuning.teachers import LogitTeacher, soft_targets
 
 TOP_K = 32
@@ -93,7 +92,13 @@ class _Distilled:
         self.lesson: _Lesson | _Cached = lesson
 
     def epoch(self, epoch: int) -> Sequence[Batch]:
-        return _Batches(self.data.epoch(epoch), self.lesson)
+        batches = self.data.epoch(epoch)
+
+        def make(at: int) -> Batch:
+            batch = batches[at]
+            return replace(batch, soft=self.lesson.soft(batch))
+
+        return MadeBatches(len(batches), make)
 
 
 class _Counted(_Distilled):
@@ -101,26 +106,6 @@ class _Counted(_Distilled):
 
     def steps_per_epoch(self, epoch: int) -> int:
         return self.data.steps_per_epoch(epoch)
-
-
-class _Batches(Sequence[Batch]):
-    """Batches of an epoch, each taught when it is asked for."""
-
-    def __init__(self, batches: Sequence[Batch], lesson: _Lesson | _Cached) -> None:
-        self._batches, self._lesson = batches, lesson
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Batch]: ...
-    def __getitem__(self, index: int | slice) -> Batch | Sequence[Batch]:
-        if isinstance(index, slice):
-            return _Batches(self._batches[index], self._lesson)
-        batch = self._batches[index]
-        return replace(batch, soft=self._lesson.soft(batch))
 
 
 # ---- the cache ------------------------------------------------------------------------------------------------------

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
 
 from smallfry.data import Batch
-from smallfry.training.epochs import Data, Epochs
+from smallfry.training.epochs import Data, Epochs, MadeBatches
 
 
 class Stretches:
@@ -24,7 +23,7 @@ class Stretches:
 
     def epoch(self, epoch: int) -> Sequence[Batch]:
         """A stretch."""
-        return _Stretch(self, epoch * self.stretch)
+        return MadeBatches(self.stretch, lambda at: self.batch(epoch * self.stretch + at))
 
     def steps_per_epoch(self, epoch: int) -> int:
         """Batches of a stretch."""
@@ -38,24 +37,3 @@ class Stretches:
         epoch = next(i for i, end in enumerate(self._ends) if number < end)
         first = self._ends[epoch - 1] if epoch else 0
         return self._epochs.batches(epoch)[number - first]
-
-
-class _Stretch(Sequence[Batch]):
-    def __init__(self, data: Stretches, first: int) -> None:
-        self._data, self._first = data, first
-
-    def __len__(self) -> int:
-        return self._data.stretch
-
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Batch]: ...
-
-    def __getitem__(self, index: int | slice) -> Batch | Sequence[Batch]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._data.batch(self._first + index)
