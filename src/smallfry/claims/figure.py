@@ -109,7 +109,7 @@ def draw(claims: Claims, results: Results) -> str:
 
 def _legend(drawing: Drawing, families: set[str]) -> None:
     x = 8.0
-    words = {"rl": "chat, reinforced", "": "published, not measured here"}
+    words = {"rl": "reinforced", "": "published, not measured here"}
     for family in (*_FAMILIES, ""):
         if family in families:
             _point(drawing, family, x, 10.0, "")
