@@ -213,7 +213,7 @@ def run(unit: Unit, data: Path, models: Path) -> dict[str, Any]:
 def placeless(value: Any, data: Path, models: Path) -> Any:
     """A result without this machine's paths."""
     if isinstance(value, dict):
-        return {key: placeless(one, data, models) for key, one in value.items()}
+        return {placeless(key, data, models): placeless(one, data, models) for key, one in value.items()}
     if isinstance(value, list):
         return [placeless(one, data, models) for one in value]
     if isinstance(value, str):
