@@ -238,13 +238,14 @@ class _Tuning:
             from smallfry.tuning.jobs import JobTuning, read_job
 
             return JobTuning(asked, read_job(asked), self.plan, teaching)
+        start = self._start_for_chat()  # what is wrong with the model shows before the data is made or read
+        if teaching is not None:
+            teaching.meet(start.tokenizer, job_form=False)
         read = read_conversations(asked.data, asked.seed, asked.limit)
         for note in read.notes:
             self.watcher.say(note)
-        start = self._start_for_chat()
         if teaching is None:
             return ChatTuning(asked, start, read, None, self.plan)
-        teaching.meet(start.tokenizer, job_form=False)
         return ChatTuning(asked, start, teaching.answered(read), teaching.wrap, self.plan)
 
     def _start_for_chat(self) -> Start:
