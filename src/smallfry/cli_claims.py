@@ -106,16 +106,20 @@ def _run(
 
     named = data_dir or (Path(os.environ["SMALLFRY_DATA"]) if os.environ.get("SMALLFRY_DATA") else None)
     data = named.parent if named is not None and named.name == "evals" else named
-    folder.mkdir(parents=True, exist_ok=True)
+    if go and (data is None or models is None):
+        raise SmallfryError("--run: name the folders with --models DIR and --data-dir DIR (or $SMALLFRY_DATA)")
+    for given, name in ((models, "--models"), (data, "--data-dir")):
+        if given is not None and not given.is_dir():
+            raise SmallfryError(f"{name} {given}: no such folder; name one that is there")
+    if go:
+        folder.mkdir(parents=True, exist_ok=True)
     steps: list[Step] = [s for s in plan(known, Results(folder, known), models, data) if fnmatch.fnmatch(s.key, only)]
     for line in show_plan(steps):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     minutes = sum(s.minutes for s in steps if not s.missing)
     console.print(f"{len(steps)} measurements, about {minutes:,.0f} minutes", highlight=False)
-    if not go:
+    if not go or data is None or models is None:
         return
-    if data is None or models is None:
-        raise SmallfryError("--run: name the folders with --models DIR and --data-dir DIR (or $SMALLFRY_DATA)")
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
