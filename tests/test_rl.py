@@ -16,8 +16,9 @@ import torch
 from torch.nn import functional as F
 
 from smallfry.builtin._split import part_of
-from smallfry.calculator import calculate
+from smallfry.calculator import calculate, calculator
 from smallfry.data import Batch
+from smallfry.engine.constraints import WatchConstraint
 from smallfry.engine.decoding import Answer, Engine, Sampling, pick, pick_each
 from smallfry.errors import SmallfryError
 from smallfry.model import Transformer
@@ -31,7 +32,6 @@ from smallfry.tuning.arithmetic import LEVELS, NAMES
 from smallfry.tuning.problems import Problem, arithmetic, conversations, read_problems, read_test, reward
 from smallfry.tuning.rollouts import (
     Answerer,
-    CalculatorConstraint,
     Drawing,
     Rollouts,
     advantages_of,
@@ -210,8 +210,8 @@ class Script:
         raise AssertionError
 
 
-def calculating() -> CalculatorConstraint:
-    return CalculatorConstraint(TOKENIZER, frozenset(TOKENIZER.encode("=")))
+def calculating() -> WatchConstraint:
+    return WatchConstraint(TOKENIZER, calculator, asks=frozenset(TOKENIZER.encode("=")))
 
 
 def test_an_answer_says_what_was_chosen_and_what_was_forced() -> None:

@@ -121,13 +121,14 @@ class WatchConstraint:
         tool: From the text written so far to what must come next, or None.
         stops: Texts after which nothing more is written.
         end: The token that ends an answer.
+        asks: Tokens behind which alone the tool has something to say; None for all.
     """
 
     def __init__(
         self, speller: Speller, tool: Callable[[str], str | None] | None = None, stops: Sequence[str] = (),
-        end: int = END,
+        end: int = END, asks: frozenset[int] | None = None,
     ) -> None:  # fmt: skip
-        self._speller, self._tool, self._stops, self._end = speller, tool, stops, end
+        self._speller, self._tool, self._stops, self._end, self._asks = speller, tool, stops, end, asks
         self._tail = 4 * max(map(len, stops), default=0) + 4  # tokens that hold a stop: a character is at most four
         self._written: list[int] = []
         self._forced: list[int] = []
@@ -145,7 +146,9 @@ class WatchConstraint:
         if self._stops and cut_at(tail := self._speller.decode(self._written[-self._tail :]), self._stops) != tail:
             self._forced = [self._end]
             return
-        said = self._tool(self._speller.decode(self._written)) if self._tool else None
+        if self._tool is None or (self._asks is not None and token not in self._asks):
+            return
+        said = self._tool(self._speller.decode(self._written))
         if said:
             self._forced = self._speller.encode(said)
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from smallfry.calculator import calculator
 from smallfry.data import Batch, padded_length
+from smallfry.engine.constraints import WatchConstraint
 from smallfry.engine.decoding import Answer, Backend, Engine, Sampling
 from smallfry.engine.torch_engine import TorchModel
 from smallfry.evals.suites.transformer import native_scorer
@@ -59,32 +60,6 @@ class Drawing:
     seed: int = 0
 
 
-class CalculatorConstraint:
-    """Anything may be written; behind ``<<3*4=`` the calculator's result is forced.
-
-    Args:
-        tokenizer: The model's.
-        asks: Tokens whose text ends in ``=``: only behind these there is something to calculate.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, asks: frozenset[int]) -> None:
-        self._tokenizer, self._asks = tokenizer, asks
-        self._written: list[int] = []
-        self._forced: list[int] = []
-
-    def allowed(self) -> np.ndarray | None:
-        """The calculator's next token, or anything."""
-        return np.array(self._forced[:1]) if self._forced else None
-
-    def advance(self, token: int) -> None:
-        """Note a token; behind one of the model's own that asks, calculate."""
-        self._written.append(token)
-        if self._forced:
-            self._forced.pop(0)
-        elif token in self._asks and (said := calculator(self._tokenizer.decode(self._written))):
-            self._forced = self._tokenizer.encode(said)
-
-
 class Answerer:
     """Asks problems of a model as it stands now.
 
@@ -108,7 +83,9 @@ class Answerer:
 
     def ask(self, problems: Sequence[Problem], sampling: Sampling | None = None) -> list[Answer]:
         """An answer to each: the likeliest tokens, or drawn."""
-        watching = [CalculatorConstraint(self.tokenizer, self._asks) if self.tool else None for _ in problems]
+        watching = [
+            WatchConstraint(self.tokenizer, calculator, asks=self._asks) if self.tool else None for _ in problems
+        ]
         return self.engine.generate([self.prompt(p) for p in problems], watching, self.max_new, sampling)
 
     def rewards(self, problems: Sequence[Problem], answers: Sequence[Answer]) -> np.ndarray:
