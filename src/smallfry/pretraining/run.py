@@ -128,6 +128,7 @@ class _Pretraining:
         self.out, self.world, self.watcher = out, world, watcher
         self.settings = PretrainSettings(())
         self.plan: Plan | None = None
+        self.corpus: Corpus | None = None
         self.stage = "corpus"
         self.force = False
         self.directory = RunDirectory(out, world, RECORD, FORMAT, "pretraining", ("corpus",))
@@ -187,7 +188,7 @@ class _Pretraining:
     def ready(self, workers: int) -> Plan:
         """Corpus and plan."""
         keep_freed_memory()
-        corpus = self._corpus(workers)
+        self.corpus = corpus = self._corpus(workers)
         self.watcher.cleaned(list(report(corpus)))
         if self.plan is None:
             self.plan = self._decide(corpus)
@@ -198,8 +199,8 @@ class _Pretraining:
     def go(self, workers: int) -> Pretrained:
         """Corpus, plan, training, measurement, model directory."""
         plan = self.ready(workers)
-        given = Path(self.settings.corpora[0])
-        corpus = open_corpus(given if is_corpus(given) else self.out / "corpus")
+        corpus = self.corpus
+        assert corpus is not None
         documents = held_out(corpus)
         if not documents.texts:
             self.watcher.say("no document is held out: nothing is measured (see --valid)")
