@@ -35,11 +35,18 @@ SPLIT = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}{{ '<|assistant|> ' + message['content'] + '<|end|>' }}"
-    "{% else %}{{ '<|user|> ' + message['content'] }}{% endif %}{% endfor %}"
+    "{% set ns = namespace(role='', system='') %}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{% set ns.system = ns.system + message['content'] + '\\n\\n' %}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ ('\\n' if ns.role == 'assistant' else '<|assistant|> ') + message['content'] }}{% set ns.role = 'assistant' %}"
+    "{% else %}{{ '\\n' if ns.role == 'user' else ('<|end|>' if ns.role else '') + '<|user|> ' }}"
+    "{{ ns.system + message['content'] }}{% set ns.role = 'user' %}{% set ns.system = '' %}{% endif %}{% endfor %}"
+    "{% if ns.system %}{{ '\\n' if ns.role == 'user' else ('<|end|>' if ns.role else '') + '<|user|> ' }}"
+    "{{ ns.system[:-2] }}{% set ns.role = 'user' %}{% endif %}"
+    "{% if ns.role == 'assistant' %}{{ '<|end|>' }}{% endif %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+"""The turns that `smallfry.conversation.own_ids` spells, for programs that read ``tokenizer_config.json``."""
 
 
 @functools.cache
