@@ -11,16 +11,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from smallfry.errors import SmallfryError
+from smallfry.references import REFERENCES, gpt2, llama, nanochat_2025, nanochat_2026
 from smallfry.sizes import (
-    REFERENCES,
     RUNGS,
     Shape,
     estimate_seconds,
-    gpt2,
     ladder,
-    llama,
-    nanochat_2025,
-    nanochat_2026,
     parse_size,
     render_ladder,
     shape_for,

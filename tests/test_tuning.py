@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -300,6 +301,22 @@ def test_the_command_tells_what_it_does(
         assert expected in text, expected
     last = json.loads(text.splitlines()[-1])
     assert last["out"] == str(out) and last["after"]["perplexity"] > 1 and last["commands"] == [f"smallfry chat {out}"]
+
+
+def test_two_processes_tune_like_one(
+    model: Path, chat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["tune", str(model), str(chat), "--epochs", "4", "--lr-scale", "1", "--json"]
+    assert run([*words, "--out", str(tmp_path / "one")], monkeypatch) == 0
+    one = json.loads(capsys.readouterr().out.splitlines()[-1])
+    command = [sys.executable, "-m", "smallfry", *words, "--processes", "2", "--out", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    two = json.loads(done.stdout.splitlines()[-1])  # once, by process 0
+    assert two["steps"] == one["steps"] and two["tokens"] == one["tokens"]
+    gain = one["before"]["loss"] - one["after"]["loss"]
+    assert gain > 0.1 and two["after"]["loss"] == pytest.approx(one["after"]["loss"], abs=0.02 * gain)
+    assert Writer.load(tmp_path / "two").chat_ids([("user", "hello")])
 
 
 def test_options_of_the_other_kind_are_refused(

@@ -80,7 +80,8 @@ def ladder(
     from dataclasses import asdict
 
     from smallfry.machine import matmul_flops
-    from smallfry.sizes import DEFAULT_FLOPS_PER_SECOND, REFERENCES, render_ladder
+    from smallfry.references import REFERENCES
+    from smallfry.sizes import DEFAULT_FLOPS_PER_SECOND, render_ladder
     from smallfry.sizes import ladder as rungs
 
     try:
