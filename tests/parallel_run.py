@@ -29,6 +29,9 @@ from smallfry.training.parallel import World, start
 from smallfry.training.runstate import RunState
 from smallfry.training.sharding import ShardedOptimizer, shard, whole
 from smallfry.training.sharedsaves import SharedSaves
+from smallfry.tuning import problems
+from smallfry.tuning.reinforce import reinforce
+from tests.tuning_models import FEW, REINFORCED
 
 # Nothing divides by two: an odd vocabulary, three blocks, and batches of five rows or one.
 SHAPE = Shape(257, 64, 3, 1, 1, 64, 96)
@@ -169,6 +172,15 @@ def check_sharded_weights(world: World) -> dict[str, bool]:
     return {"whole": all(torch.equal(p, q) and p.dtype == q.dtype for p, q in pairs)}
 
 
+def reinforce_some(world: World, tuned: Path, out: Path) -> Found:
+    """What is drawn and rewarded, step by step, and what the model solves."""
+    problems._COUNTS = FEW
+    done = reinforce(tuned, ["arithmetic"], out, world=world, **REINFORCED | {"steps": 3})
+    steps = [json.loads(line) for line in (out / "run" / "steps.jsonl").read_text().splitlines()]
+    rows = [list(row) for row in done.rows()]
+    return {"rewards": [step["reward"] for step in steps], "answers": done.answers, "rows": rows}
+
+
 def lost_contact(world: World) -> str:
     """What process 0 says when the other one is gone."""
     world.barrier()
@@ -186,6 +198,7 @@ def main(directory: Path) -> None:
         found[f"{name} stopped"] = train_some(world, directory / name, split=split, until=HALF)
         found[f"{name} after one"] = train_some(world, directory / f"one for {name}", split=split, resume=True)
         found[f"{name} full disk"] = error_of(lambda split=split: full_disk(world, split))  # type: ignore[misc]
+    found["reinforced"] = reinforce_some(world, directory / "solver", directory / "reinforced")
     drifted = torch.zeros(3) + world.rank
     found["drifted"] = error_of(lambda: SharedSaves(FullDisk(), world).save({"x": drifted}, {"step": 0}))
     (directory / f"found-{world.rank}.json").write_text(json.dumps(found))

@@ -23,7 +23,9 @@ from smallfry.machine import own_cores
 from smallfry.pretraining.plan import make_plan, processes_for
 from smallfry.training import parallel
 from smallfry.training.parallel import World, start, take_cores
-from tests.parallel_run import HALF, STEPS, Found, train_some
+from smallfry.tuning import problems
+from tests.parallel_run import HALF, STEPS, Found, reinforce_some, train_some
+from tests.tuning_models import FEW, solver
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     stopped = train_some(World(), path / "one", until=HALF)
     for name in ("copied", "split"):
         shutil.copytree(path / "one", path / f"one for {name}")
+    solver(path / "solver", 100)
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.parallel_run"]
     done = subprocess.run(
         [sys.executable, *command, str(path)], cwd=Path(__file__).parent.parent, capture_output=True, text=True,
@@ -44,7 +47,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     two: Found = json.loads((path / "found-0.json").read_text())
     other: Found = json.loads((path / "found-1.json").read_text())
     after = {f"one after {name}": train_some(World(), path / name, resume=True) for name in ("copied", "split")}
-    return two | {"one": alone, "one stopped": stopped, "other": other} | after
+    return two | {"one": alone, "one stopped": stopped, "other": other, "solver": str(path / "solver")} | after
 
 
 def difference(a: list[float], b: list[float]) -> float:
@@ -97,6 +100,16 @@ def test_a_stop_that_one_process_hears_stops_both_after_the_same_step(found: Fou
 def test_all_processes_have_the_same_numbers_and_a_whole_model(found: Found, way: str) -> None:
     assert found[way] == found["other"][way]
     assert found[way]["whole"] and found["whole"] is True
+
+
+def test_two_processes_reinforce_like_one(found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "_COUNTS", FEW)  # what follows sets it
+    one, two = reinforce_some(World(), Path(found["solver"]), tmp_path / "one"), found["reinforced"]
+    assert two == found["other"]["reinforced"]
+    assert len(two["rewards"]) == 3 and 0 < two["rewards"][0] < 1
+    # The first answers are drawn by the same weights; then gradients are summed in another order and weights drift.
+    assert two["rewards"][0] == one["rewards"][0] and two["answers"] == one["answers"]
+    assert [row[:2] for row in two["rows"]] == [row[:2] for row in one["rows"]]
 
 
 def test_what_stops_one_process_stops_all_with_one_line(found: Found) -> None:

@@ -11,60 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from smallfry.checkpoint import save_model
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json
-from smallfry.machine import compute_dtype
-from smallfry.model import Transformer
-from smallfry.sizes import shape_for
-from smallfry.tokenizer import Tokenizer
-from smallfry.train import Progress, Recipe, train
+from smallfry.train import Progress
 from smallfry.tuning import problems, rollouts
-from smallfry.tuning.chatdata import ChatData
-from smallfry.tuning.problems import conversations
 from smallfry.tuning.record import Silent
 from smallfry.tuning.reinforce import reinforce
 from smallfry.tuning.reinforced import Reinforced, ReinforceSettings
-
-TINY: dict[str, Any] = {
-    "steps": 6, "questions": 6, "samples": 6, "levels": (1,), "max_new": 32, "every": 3, "shown": 10, "limit": 20,
-    "tries": 4, "lr_scale": 0.1,
-}  # fmt: skip
+from tests.tuning_models import FEW, REINFORCED, solver
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(problems, "_COUNTS", {"train": 300, "valid": 30, "test": 60})
-
-
-def made(path: Path, steps: int) -> Path:
-    """A small chat model that saw worked solutions for some steps."""
-    talks = conversations("train", 0, 600, [1])
-    tokenizer = Tokenizer.train([" " + turn.content for talk in talks for turn in talk], 400)
-    model = Transformer(shape_for("120k", tokenizer.vocab_size), 0.0)
-    model.init_weights(torch.Generator().manual_seed(0))
-    model.to(dtype=compute_dtype(torch.device("cpu")))
-    data = ChatData(talks, tokenizer, 128, 2048, 0)
-    recipe = Recipe(epochs=max(1, steps) / len(data.epoch(0)), lr=0.02, muon_lr=0.06, weight_decay=0.0, dropout=0.0)
-    if steps:
-        train(model, data, recipe, save_seconds=1e9)
-    save_model(path, model, tokenizer, {"name": path.name, "form": None, "chat": True}, max_positions=256)
-    return path
+    monkeypatch.setattr(problems, "_COUNTS", FEW)
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("models") / "tuned", 100)
+    return solver(tmp_path_factory.mktemp("models") / "tuned", 100)
 
 
 @pytest.fixture(scope="module")
 def whole(tuned: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reinforced]:
     patch = pytest.MonkeyPatch()
-    patch.setattr(problems, "_COUNTS", {"train": 300, "valid": 30, "test": 60})
+    patch.setattr(problems, "_COUNTS", FEW)
     out = tmp_path_factory.mktemp("runs") / "whole"
-    done = reinforce(tuned, ["arithmetic"], out, **TINY)
+    done = reinforce(tuned, ["arithmetic"], out, **REINFORCED)
     patch.undo()
     return out, done
 
@@ -123,7 +96,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 ) -> None:
     out, done = whole
     with pytest.raises(SmallfryError, match=r"--resume --out") as error:
-        reinforce(tuned, ["arithmetic"], tmp_path / "cut", watcher=Stopping(4), **TINY)
+        reinforce(tuned, ["arithmetic"], tmp_path / "cut", watcher=Stopping(4), **REINFORCED)
     assert "\n" not in str(error.value) and not (tmp_path / "cut" / "model.safetensors").exists()
     asked: list[int] = []
     ask = rollouts.Answerer.ask
@@ -149,7 +122,7 @@ def test_a_finished_run_is_not_made_again_nor_overwritten(tuned: Path, whole: tu
     assert reinforce("", [], out, resume=True, watcher=watcher) == done and watcher.steps == 0
     assert watcher.said == [f"{out}: is finished"]
     with pytest.raises(SmallfryError, match="holds a finished run"):
-        reinforce(tuned, ["arithmetic"], out, **TINY)
+        reinforce(tuned, ["arithmetic"], out, **REINFORCED)
     with pytest.raises(SmallfryError, match="was begun with samples 6, not 8"):
         reinforce("", [], out, resume=True, samples=8)
 
@@ -160,7 +133,7 @@ def test_gsm8k_is_measured_beside(tuned: Path, tmp_path: Path, monkeypatch: pyte
     rows = [{"question": f"What is {i} plus 2?", "answer": f"#### {i + 2}", "split": "test"} for i in range(5)]
     path = tmp_path / "gsm8k.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = reinforce(tuned, ["arithmetic"], tmp_path / "out", gsm8k=str(path), **{**TINY, "steps": 1, "kl": 0.01})
+    done = reinforce(tuned, ["arithmetic"], tmp_path / "out", gsm8k=str(path), **{**REINFORCED, "steps": 1, "kl": 0.01})
     assert done.tests["gsm8k"]["after"].n == 5 and done.steps == 1 and len(done.rows()) == 6
 
 
@@ -168,8 +141,8 @@ def test_other_weights_do_not_go_on(tuned: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(tuned, model)
     with pytest.raises(SmallfryError):
-        reinforce(model, ["arithmetic"], tmp_path / "out", watcher=Stopping(1), **TINY)
-    made(model, 1)
+        reinforce(model, ["arithmetic"], tmp_path / "out", watcher=Stopping(1), **REINFORCED)
+    solver(model, 1)
     with pytest.raises(SmallfryError, match="has other weights than when the run was begun"):
         reinforce("", [], tmp_path / "out", resume=True)
 
@@ -177,14 +150,14 @@ def test_other_weights_do_not_go_on(tuned: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_reinforced_is_refused_and_leaves_nothing(tuned: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(SmallfryError, match="solves none of 20 problems in 4 tries each"):
-        reinforce(made(tmp_path / "blank", 0), ["arithmetic"], out, **TINY)
+        reinforce(solver(tmp_path / "blank", 0), ["arithmetic"], out, **REINFORCED)
     card = read_json(tuned / "smallfry.json")
     shutil.copytree(tuned, tmp_path / "job")
     (tmp_path / "job" / "smallfry.json").write_text(json.dumps({**card, "form": {"name": "text"}}))
     with pytest.raises(SmallfryError, match="is a job's model"):
-        reinforce(tmp_path / "job", ["arithmetic"], out, **TINY)
+        reinforce(tmp_path / "job", ["arithmetic"], out, **REINFORCED)
     with pytest.raises(SmallfryError, match="no question fits into"):
-        reinforce(tuned, ["arithmetic"], out, **{**TINY, "max_new": 126})
+        reinforce(tuned, ["arithmetic"], out, **{**REINFORCED, "max_new": 126})
     with pytest.raises(SmallfryError, match="nothing to resume"):
         reinforce("", [], out, resume=True)
     assert not out.exists()
