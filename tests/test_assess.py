@@ -46,7 +46,7 @@ def rows(n: int = 260, seed: int = 0) -> list[dict[str, str]]:
     return made
 
 
-def write_job(path: Path, n: int = 260) -> Path:
+def write_job(path: Path, n: int = 140) -> Path:
     path.write_text("".join(json.dumps(r) + "\n" for r in rows(n)), encoding="utf-8")
     return path
 
@@ -58,7 +58,7 @@ def cli(*args: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-SMALL = ("--rungs", "0.25m", "--seeds", "2", "--vocab", "300", "--target", "0.5", "--budget", "20m")
+SMALL = ("--rungs", "0.12m", "--seeds", "2", "--vocab", "300", "--target", "0.5", "--budget", "20m")
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_the_last_line_is_one_json_object(assessed: tuple[Path, subprocess.Compl
     assert set(summary) == {"job", "rows", "smallest", "advice", "prediction", "out"}
     assert summary["job"]["name"] == "rooms" and summary["job"]["metric"] == "exact_match"
     names = {r["name"]: r for r in summary["rows"]}
-    assert {"majority", "nearest", "0.25m"} <= set(names)
-    assert names["0.25m"]["seeds"] == 2 and names["0.25m"]["type"] == "lm"
+    assert {"majority", "nearest", "0.12m"} <= set(names)
+    assert names["0.12m"]["seeds"] == 2 and names["0.12m"]["type"] == "lm"
     for row in summary["rows"]:
         low, high = row["ci"]
         assert 0 <= low <= row["score"] <= high <= 1
@@ -150,10 +150,10 @@ def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.time() + 120
-    work = out / "work" / "0.25m-s0-inline300l"
-    while not list((out / "work").glob("pilot-*/outcome.json")) and time.time() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(2.0)
+    work = out / "work" / "0.12m-s0-inline300l"
+    while not work.exists() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.05)  # the pilots end, and the first training begins
+    time.sleep(0.5)
     if how == signal.SIGTERM:  # a service manager stops a whole group, and a terminal sends Ctrl-C to one
         os.killpg(process.pid, how)
         _, stderr = process.communicate(timeout=60)
@@ -211,12 +211,12 @@ def test_mistakes_get_one_line(
 def test_python_offers_the_same(tmp_path: Path) -> None:
     job = Job.from_rows(rows(120), name="rooms")
     record = smallfry.assess(
-        job, tmp_path / "out", target=0.99, rungs=("0.25m",), seeds=1, form="inline", vocab=300, workers=1,
+        job, tmp_path / "out", target=0.99, rungs=("0.06m",), seeds=1, form="inline", vocab=300, workers=1,
         baselines=("majority",),
     )  # fmt: skip
     assert not record.pilot and record.settings["form"] == "inline"  # what is given is not piloted
     assert [r.type for r in record.rows][:2] == ["baseline", "lm"]
-    assert record.smallest in (None, "0.25m") and record.advice
+    assert record.smallest in (None, "0.06m") and record.advice
     with pytest.raises(SmallfryError, match="exists and is not empty"):
         assess(job, AssessSettings(out=tmp_path / "out"))
 
@@ -232,21 +232,21 @@ def test_no_times(text: str) -> None:
         parse_duration(text)
 
 
-def labelled(n: int = 240) -> Job:
+def labelled(n: int = 140) -> Job:
     """A classify job whose inputs have several words each."""
     rng = random.Random(1)
     made = [(f"{rng.choice(PLACES)} {thing} {i % 7} please", thing) for i in range(n) for thing in [rng.choice(WORDS)]]
     return Job.from_rows([{"input": i, "output": o} for i, o in made], name="things")
 
 
-def told(n: int = 160) -> Job:
+def told(n: int = 90) -> Job:
     """Open text without inputs: bits per byte."""
     rng = random.Random(2)
     texts = [f"The {rng.choice(WORDS)} in the {rng.choice(PLACES)} was number {i}. It was old." for i in range(n)]
     return Job.from_rows([{"input": "", "output": text} for text in texts], name="tales")
 
 
-def described(n: int = 160) -> Job:
+def described(n: int = 90) -> Job:
     """Data to text with several right answers: BLEU."""
     rng = random.Random(3)
     ways = ("There is one {} that stands in the {} over there.", "In the {1} over there you find one {0} today.")

@@ -78,9 +78,9 @@ def story_texts(given: Path | None, folder: Path | None) -> tuple[str, list[str]
                 row for row in read_rows(path) if row.get("collection", "TinyStoriesV2-GPT4") == "TinyStoriesV2-GPT4"
             ]
             return path.name, [str(row["text"]).strip() for row in rows]
-    from smallfry.job import Job
+    from smallfry.builtin import load_builtin
 
-    return "built-in stories", [row.output for row in Job.load("stories").test]
+    return "built-in stories", [row.output for row in load_builtin("stories", n_train=1).test]
 
 
 def build(source: str, texts: Sequence[str], limit: int | None = None, seed: int = 0) -> Stories:
