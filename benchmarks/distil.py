@@ -11,6 +11,9 @@ answers to the validation rows and, once its arm was chosen, to the test rows: s
 with seed 0, the test rows are asked for the chosen arm and for the same model alone. Student and model alone have the
 same tokenizer, form, recipe, seed and number of steps; `long` is the model alone with as many steps as the teachers and
 the student had together.
+
+Of a job called ``NAME, 10 labelled`` only ten rows of each label keep it, and teachers and the model alone learn from
+those; the other inputs are what a student may be taught on beside them.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
@@ -41,13 +46,27 @@ TEACHERS: dict[str, tuple[tuple[str, int], ...]] = {  # size and seed of each
 
 @dataclass(frozen=True)
 class Task:
-    """A job and how the models spell it: as `smallfry assess` chose for 1m (docs/results/narrow.md)."""
+    """A job and how the models spell it: as `smallfry assess` chose for 1m (docs/results/narrow.md).
 
-    name: str
+    Args:
+        job: A built-in job's name or a file's.
+        form: Output form.
+        vocab: Tokens.
+        where: Rows that are kept.
+        labelled: Rows of each label that keep it; 0 is all. The others have inputs only.
+    """
+
+    job: str
     form: str
     vocab: int
     lowercase: bool = True
     where: dict[str, str] = field(default_factory=dict)
+    labelled: int = 0
+
+    @property
+    def name(self) -> str:
+        """As it is called in tables."""
+        return f"{self.job}, {self.labelled} labelled" if self.labelled else self.job
 
 
 TASKS = {
@@ -58,6 +77,8 @@ TASKS = {
         Task("atis_intent_slots", "inline", 2048),
         Task("snips_intent_slots", "inline", 4096),
         Task("intents", "units", 2048),
+        Task("banking77", "units", 2048, labelled=10),
+        Task("clinc150", "units", 2048, where={"oos": "false"}, labelled=10),
     )
 }
 
@@ -70,9 +91,9 @@ class Arm:
         teachers: A key of `TEACHERS`; empty for a model alone.
         share: Of the loss that is the teachers'.
         temperature: Of the distributions.
-        extra: Further inputs for each training row, labelled by the teachers: new ones of a built-in job's generator,
-            else spliced from training inputs (`smallfry.tuning.invent`). Inputs of the validation rows would serve too,
-            but then those rows could not say which arm is best.
+        extra: Further inputs for each training row, labelled by the teachers: those whose labels were taken away, new
+            ones of a built-in job's generator, else spliced from training inputs (`smallfry.tuning.invent`). Inputs of
+            the validation rows would serve too, but then those rows could not say which arm is best.
         clean: The teachers read what noise hides from the student.
         steps: Times the recipe's steps.
     """
@@ -116,22 +137,33 @@ ALONE = Arm()
 ARMS = (
     Arm("3 x 1m", 0.9, 2.0), Arm("3 x 1m", 0.9, 2.0, extra=1.0), Arm("3 x 1m", 0.9, 1.0), Arm("3 x 1m", 0.9, 4.0),
     Arm("3 x 1m", 0.5, 2.0), Arm("3 x 1m", 0.9, 2.0, clean=True), Arm("5m", 0.9, 2.0), Arm("5 mixed", 0.9, 2.0),
+    Arm("3 x 1m", 0.9, 2.0, extra=10.0), Arm("3 x 1m", 0.9, 2.0, extra=10.0, steps=5.0),
 )  # fmt: skip
 
 
 # ---- one unit -------------------------------------------------------------------------------------------------------
 
 
-def load(task: Task, data: Path | None) -> Any:
-    """The job."""
+def load(task: Task, data: Path | None) -> tuple[Any, list[str]]:
+    """The job, and inputs of its training rows that have no label."""
     from smallfry import Job
     from smallfry.builtin import names
 
-    if task.name in names():
-        return Job.load(task.name)
+    if task.job in names():
+        return Job.load(task.job), []
     if data is None:
         raise SystemExit("--data DIR is needed to run")
-    return Job.load(data / f"{task.name}.jsonl.gz", where=task.where or None)
+    job = Job.load(data / f"{task.job}.jsonl.gz", where=task.where or None)
+    if not task.labelled:
+        return job, []
+    rows = list(job.train)
+    random.Random(0).shuffle(rows)
+    seen: Counter[str] = Counter()
+    kept, rest = [], []
+    for row in rows:
+        seen[row.output] += 1
+        (kept if seen[row.output] <= task.labelled else rest).append(row)
+    return replace(job, name=task.name, train=tuple(kept)), [row.input for row in rest]
 
 
 def train_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
@@ -155,14 +187,14 @@ def train_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
     from smallfry.tuning.soft import CHOICES, distilled
 
     task, arm = TASKS[unit.task], unit.arm
-    job = load(task, data)
+    job, unlabelled = load(task, data)
     codec = FrameCodec.learn(job.train) if job.kind == "transform" else None
     form = build_form(job, task.form, task.vocab, task.lowercase, codec)  # type: ignore[arg-type]
     shape = shape_for(unit.size, form.tokenizer.vocab_size)
     plain = JobData(job.train, form, Noise(), 0.0, 4096, unit.seed)
     recipe = recipe_for(job, task.form, plain.tokens_per_epoch(), shape.params, unit.seed)  # type: ignore[arg-type]
     directories = [out / "models" / Unit(unit.task, size, seed).key for size, seed in TEACHERS.get(arm.teachers, ())]
-    rows = [*job.train, *(further(job, directories, arm.extra, unit.seed) if arm.extra else ())]
+    rows = [*job.train, *(further(job, unlabelled, directories, arm.extra, unit.seed) if arm.extra else ())]
 
     def batches(of: Sequence[Any]) -> JobData:
         return JobData(
@@ -200,7 +232,9 @@ def teacher(directory: Path, form: Any) -> Any:
     return found
 
 
-def further(job: Any, directories: Sequence[Path], share: float, seed: int) -> list[Any]:
+def further(
+    job: Any, unlabelled: Sequence[str], directories: Sequence[Path], share: float, seed: int
+) -> list[Any]:  # fmt: skip
     """New inputs with what the teachers answer; nothing of the validation or test rows is among them."""
     from smallfry.builtin import load_builtin, names
     from smallfry.job import Example
@@ -209,7 +243,9 @@ def further(job: Any, directories: Sequence[Path], share: float, seed: int) -> l
     from smallfry.tuning.invent import spliced
 
     count = round(share * len(job.train))
-    if job.name in names():
+    if unlabelled:
+        inputs = list(unlabelled[:count])
+    elif job.name in names():
         made = load_builtin(job.name, n_train=len(job.train) + count).train
         assert made[: len(job.train)] == job.train
         inputs = [e.input for e in made[len(job.train) :]]
@@ -234,7 +270,7 @@ def test_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
     from smallfry.frames import FrameCodec
     from smallfry.predictor import ModelPredictor
 
-    job = load(TASKS[unit.task], data)
+    job, _ = load(TASKS[unit.task], data)
     codec = FrameCodec.learn(job.train) if job.kind == "transform" else None
     predictor = ModelPredictor.load(out / "models" / unit.key)
     scores = score_answers(job, answers_of(predictor, job, job.test), "test", codec)
@@ -285,7 +321,7 @@ class Plan:
 
     def long(self, task: str, arm: Arm) -> Arm:
         """The model alone with the steps of teachers and student together."""
-        return replace(ALONE, steps=1.0 + len(TEACHERS[arm.teachers]))
+        return replace(ALONE, steps=arm.steps + len(TEACHERS[arm.teachers]))
 
     def todo(self) -> list[tuple[Unit, str]]:
         """Everything that can be done now and is not done, in order."""
@@ -425,9 +461,12 @@ def page(record: dict[str, Any]) -> str:
         "# A student and its teachers", "",
         f"Written by `python benchmarks/distil.py`: {record['size']} models, {len(record['seeds'])} seeds, "
         f"{machine['cpu']}, bf16 where it has it. Scores are per cent of rows",
-        "right. A student is the same model as the one alone: same tokenizer, form, recipe, seeds and number of steps;",
-        "teachers are trained on the same rows with other seeds. Arms are chosen on validation rows with seed 0, test",
-        "rows are asked for the chosen one only. Differences: paired over rows, widened by the spread over seeds.", "",
+        "right. A student is the same model as the one alone: same tokenizer, form, recipe, seeds and, where its",
+        "name says nothing else, number of steps; teachers are trained on the same rows with other seeds. Arms",
+        "are chosen on validation rows with seed 0, test rows are asked for the chosen one only. Differences:",
+        "paired over rows, widened by the spread over seeds. Of a job `NAME, 10 labelled` ten rows of each label",
+        "keep it: all that teachers and the model alone learn from. The further inputs are the other rows',",
+        "without their labels.", "",
         *verdict_lines(record), "",
     ]  # fmt: skip
     for name, entry in record["jobs"].items():
