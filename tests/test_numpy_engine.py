@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from smallfry.model import Transformer
 from smallfry.sizes import Shape
 from smallfry.tokenizer import MIN_VOCAB, Tokenizer
 
+GOLDEN = Path(__file__).parent / "golden" / "model"
 SHAPES = {
     "ours": (Shape(301, 64, 2, 2, 2, 32, 96), Variant()),
     "grouped": (Shape(512, 96, 3, 4, 2, 64, 160), Variant()),
@@ -360,3 +362,27 @@ def test_a_flat_file_is_computed_as_it_is_stored(tmp_path: Path, precision: Kind
     if stored.quantised:  # what is stored counts, not what its numbers would be rounded to again
         stored.quantised["blocks.0.o"].scales[:] *= 2
         assert not (found == NumpyModel(stored).session(1, 9).feed_all(ids)).all()
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        (None, "no model.safetensors and no model.safetensors.index.json"),
+        ("[" * 100_000, "not readable as JSON"),
+        ('{"weight_map": 5}', "names no files of weights"),
+        ('{"weight_map": {}}', "names no files of weights"),
+        ('{"weight_map": {"a": "../../secret.bin"}}', "names no files of weights"),
+        ('{"weight_map": {"a": "../elsewhere.safetensors"}}', "elsewhere.safetensors"),
+    ],
+)
+def test_a_hostile_index_is_refused_in_one_line(tmp_path: Path, index: str | None, said: str) -> None:
+    config = (GOLDEN / "config.json").read_text()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "config.json").write_text(config)
+    shutil.copy(GOLDEN / "model.safetensors", tmp_path / "elsewhere.safetensors")
+    if index is not None:
+        (tmp_path / "in" / "model.safetensors.index.json").write_text(index)
+    for read in (read_weights, lambda path: checkpoint.load_weights(path, torch.float32)):
+        with pytest.raises(SmallfryError, match=said) as error:
+            read(tmp_path / "in")
+        assert "\n" not in str(error.value)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from smallfry.architecture import MAX_POSITIONS, architecture_of, hf_config
-from smallfry.engine.weights import FLAT_FILE, read_flat
+from smallfry.engine.weights import FLAT_FILE, read_flat, weight_files
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json, write_atomic
 from smallfry.model import Transformer
@@ -179,10 +179,7 @@ def load_weights(path: Path, dtype: torch.dtype | None = None) -> Transformer:
         return model.to(dtype or (torch.bfloat16 if flat.kind == "bf16" else torch.float32))
     config = read_json(path / "config.json")
     shape, variant = architecture_of(config, path / "config.json")
-    index = path / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if not (path / names[0]).exists() and index.exists():
-        names = sorted({Path(str(name)).name for name in read_json(index).get("weight_map", {}).values()})
+    names = weight_files(path)
     state: dict[str, Tensor] = {}
     for name in names:
         try:

@@ -49,5 +49,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SmallfryError(f"{path}: no such file; expected a directory written by smallfry") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise SmallfryError(f"{path}: not readable as JSON ({error}); make the directory again") from None

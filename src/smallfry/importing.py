@@ -22,14 +22,13 @@ from tokenizers import Tokenizer as HfTokenizer
 
 from smallfry import llama2c
 from smallfry.architecture import Variant, architecture_of, hf_config
-from smallfry.engine.weights import FLAT_FILE, from_bf16, tensor_shapes
+from smallfry.engine.weights import FLAT_FILE, INDEX, from_bf16, tensor_shapes, weight_files
 from smallfry.errors import SmallfryError
 from smallfry.files import write_atomic
 from smallfry.sizes import Shape
 
 FORMAT = "smallfry-model/1"  # that of smallfry.checkpoint, which would bring torch
 COMPLETES = "smallfry run completes texts with it: it was trained for no job, so it has no form of answers"
-_INDEX = "model.safetensors.index.json"
 _MOST_JSON = 64 << 20  # bytes; the tokenizer of a vocabulary of 256,000 has 33 MB
 _TOKEN_KEYS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _STORED = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -246,7 +245,7 @@ def _hugging_face(path: Path, tokenizer: Path | None) -> _Source:
 
 def _read_tensors(path: Path, shape: Shape, variant: Variant) -> tuple[dict[str, Array], dict[str, str]]:
     """The weights that a shape has, all bf16 or all fp32, and the SHA-256 of each file."""
-    names = _weight_files(path)
+    names = weight_files(path, lambda index: _read_json(index, "of weights in several files"))
     raw: dict[str, tuple[str, list[int], bytes]] = {}
     files = {}
     for name in names:
@@ -268,21 +267,6 @@ def _read_tensors(path: Path, shape: Shape, variant: Variant) -> tuple[dict[str,
         )
     whole = all(raw[name][0] == "BF16" for name in expected)
     return {name: _array(*raw.pop(name), keep_bf16=whole) for name in expected}, files
-
-
-def _weight_files(path: Path) -> list[str]:
-    if (path / "model.safetensors").exists():
-        return ["model.safetensors"]
-    if not (path / _INDEX).exists():
-        raise SmallfryError(
-            f"{path}: no model.safetensors and no {_INDEX}; weights are read from safetensors only: save it with "
-            "transformers' save_pretrained"
-        )
-    places = _read_json(path / _INDEX, "of weights in several files").get("weight_map")
-    names = sorted({Path(str(place)).name for place in places.values()}) if isinstance(places, dict) else []
-    if not names or not all(name.endswith(".safetensors") and name.isprintable() for name in names):
-        raise SmallfryError(f"{path / _INDEX}: names no files of weights in safetensors; download it again")
-    return names
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, tuple[str, list[int], bytes]], str]:
@@ -383,7 +367,7 @@ def _write(out: Path, found: _Source, card: dict[str, Any]) -> None:
         if not out.exists():
             part.rename(out)
             return
-        stale = (FLAT_FILE, _INDEX, "chat_template.jinja", *(p.name for p in out.glob("model-*-of-*.safetensors")))
+        stale = (FLAT_FILE, INDEX, "chat_template.jinja", *(p.name for p in out.glob("model-*-of-*.safetensors")))
         for name in stale:  # they would be read before what is written here
             (out / name).unlink(missing_ok=True)
         for file in sorted(part.iterdir(), key=lambda p: p.suffix == ".safetensors"):

@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ Floats = NDArray[np.float32]
 Kind = Literal["fp32", "bf16", "int8", "int4"]
 KINDS: tuple[Kind, ...] = ("fp32", "bf16", "int8", "int4")
 FLAT_FILE = "model.fry"
+INDEX = "model.safetensors.index.json"
 GROUP = 32
 _MAGIC, _VERSION, _ALIGN, _HEADER = b"smallfry", 1, 64, 128
 _HEADER_FORMAT = "<8sIIQ10i2f3iI"
@@ -101,6 +102,32 @@ def from_bf16(bits: NDArray[np.uint16]) -> Floats:
 # ---- safetensors ----------------------------------------------------------------------------------------------------
 
 
+def weight_files(path: Path, read: Callable[[Path], Any] = read_json) -> list[str]:
+    """Names of the files that hold a directory's weights: one, or what the index of several names.
+
+    Args:
+        path: The directory.
+        read: Reads the index.
+
+    Raises:
+        SmallfryError: When there is neither, or the index names no such files.
+    """
+    if (path / "model.safetensors").exists():
+        return ["model.safetensors"]
+    if not (path / INDEX).exists():
+        raise SmallfryError(
+            f"{path}: no model.safetensors and no {INDEX}; weights are read from safetensors only: save it with "
+            "transformers' save_pretrained"
+        )
+    index = read(path / INDEX)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    # Names only: an index from outside cannot point out of the directory.
+    names = sorted({Path(str(place)).name for place in places.values()}) if isinstance(places, dict) else []
+    if not names or not all(name.endswith(".safetensors") and name.isprintable() for name in names):
+        raise SmallfryError(f"{path / INDEX}: names no files of weights in safetensors; download it again")
+    return names
+
+
 def read_weights(path: Path) -> Weights:
     """The weights of a model directory, smallfry's or Hugging Face's; a flat file in it goes first.
 
@@ -114,10 +141,7 @@ def read_weights(path: Path) -> Weights:
         return read_flat(path / FLAT_FILE)
     config = read_json(path / "config.json")
     shape, variant = architecture_of(config, path / "config.json")
-    index = path / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if not (path / names[0]).exists() and index.exists():
-        names = sorted({Path(str(name)).name for name in read_json(index).get("weight_map", {}).values()})
+    names = weight_files(path)
     tensors: dict[str, Floats] = {}
     kinds: set[str] = set()
     for name in names:
