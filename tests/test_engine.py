@@ -24,7 +24,7 @@ from smallfry.sizes import Shape
 from smallfry.tokenizer import END, Tokenizer
 from smallfry.train import Recipe, train
 from tests.test_frames import json_rows, slot_rows
-from tests.test_train import JOB as COLOURS
+from tests.training_runs import JOB as COLOURS
 
 
 def untrained(form: Form, seed: int = 0) -> Transformer:

@@ -15,8 +15,8 @@ from smallfry.export.web import export_web
 from smallfry.export.web.patterns import to_javascript
 from smallfry.llama2c import to_hf
 from smallfry.tokenizer import SPLIT, Tokenizer
+from tests.foreign_models import TOKENS
 from tests.test_export_web import GOLDEN, TEXT, ask, needs_node, random_model
-from tests.test_importing import TOKENS
 
 # Marks of Unicode 3.2 only: the library's normal forms know none of the newest.
 LETTERS = [

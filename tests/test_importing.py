@@ -6,12 +6,10 @@ import hashlib
 import json
 import math
 import random
-import struct
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +18,26 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer as HfTokenizer
 
 from smallfry import checkpoint, importing, llama2c
-from smallfry.checkpoint import load_weights, save_model
+from smallfry.checkpoint import load_weights
 from smallfry.engine.weights import read_weights
 from smallfry.errors import SmallfryError
 from smallfry.importing import import_model
-from smallfry.model import Transformer
-from smallfry.sizes import Shape
-from smallfry.tokenizer import Tokenizer
+from tests.foreign_models import (
+    BYTE_LEVEL,
+    HEADS,
+    KV_HEADS,
+    LAYERS,
+    POSITIONS,
+    TOKENS,
+    VOCAB,
+    WIDTH,
+    edit,
+    hf_directory,
+    make_weights,
+    quantise,
+    tokenizer_bytes,
+    write,
+)
 
 WEIGHTS = Path(__file__).parents[2] / "shared" / "data" / "weights"
 STORIES = pytest.mark.skipif(not (WEIGHTS / "stories260K.bin").exists(), reason="stories260K.bin is not in ../shared")
@@ -34,74 +45,9 @@ OPENING = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a "
     "big, red ball. "
 )
-WIDTH, INNER, LAYERS, HEADS, KV_HEADS, POSITIONS = 32, 40, 2, 4, 2, 24
-PIECES = (
-    "he", " t", " a", "in", "the", " the", "er", "an", "nd", "and", " and", "aa", "aaa", "aaaa", "ab", "aba", "abab",
-    "bb", "  ", "    ", "\n\n", "éé", " é", "th", "re", "here", " there", "ing", "ining", "a b", "b a", ". ", ", ",
-)  # fmt: skip
-CHARACTERS = " abcdefghijklmnoprstuvwy.,\néß"
-TOKENS = [
-    ("<unk>", 0.0), ("\n<s>\n", 0.0), ("\n</s>\n", 0.0), *((f"<0x{byte:02X}>", 0.0) for byte in range(256)),
-    *((text, -float(rank)) for rank, text in enumerate((*PIECES, *CHARACTERS))),
-]  # fmt: skip
-VOCAB = len(TOKENS)
 
 
 # ---- llama2.c: what it computes, written anew -----------------------------------------------------------------------
-
-
-def make_weights(tied: bool, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random weights under llama2.c's names; a matrix of each layer stands at its index."""
-    rng = np.random.default_rng(seed)
-    kv = WIDTH // HEADS * KV_HEADS
-
-    def draw(*size: int) -> np.ndarray:
-        scale = 0.5 / math.sqrt(size[-1]) if len(size) > 2 else 0.3
-        return (rng.standard_normal(size) * scale + (1.0 if size[-2:] == (LAYERS, WIDTH) else 0.0)).astype("<f4")
-
-    found = {
-        "embed": draw(VOCAB, WIDTH), "att_norm": draw(LAYERS, WIDTH), "wq": 3 * draw(LAYERS, WIDTH, WIDTH),
-        "wk": 3 * draw(LAYERS, kv, WIDTH), "wv": draw(LAYERS, kv, WIDTH), "wo": draw(LAYERS, WIDTH, WIDTH),
-        "ffn_norm": draw(LAYERS, WIDTH), "w1": draw(LAYERS, INNER, WIDTH), "w2": draw(LAYERS, WIDTH, INNER),
-        "w3": draw(LAYERS, INNER, WIDTH), "norm": 1 + draw(WIDTH), "head": draw(VOCAB, WIDTH),
-    }  # fmt: skip
-    return found if not tied else {k: v for k, v in found.items() if k != "head"}
-
-
-def header(tied: bool, version: int, group: int = 16) -> bytes:
-    vocab = VOCAB if tied or version else -VOCAB
-    numbers = struct.pack("<7i", WIDTH, INNER, LAYERS, HEADS, KV_HEADS, vocab, POSITIONS)
-    if version == 0:
-        return numbers
-    return (struct.pack("<Ii", 0x616B3432, version) + numbers + struct.pack("<Bi", tied, group)).ljust(256, b"\0")
-
-
-def checkpoint_bytes(weights: dict[str, np.ndarray], version: int, group: int = 16) -> bytes:
-    """A file as llama2.c's export.py lays it out."""
-    tied = "head" not in weights
-    w = {name: value.tobytes() for name, value in weights.items()}
-    tail = b"" if tied else w["head"]
-    if version == 0:
-        order = ("embed", "att_norm", "wq", "wk", "wv", "wo", "ffn_norm", "w1", "w2", "w3", "norm")
-        tables = bytes(4 * POSITIONS * (WIDTH // HEADS))
-        return header(tied, 0) + b"".join(w[n] for n in order) + tables + tail
-    norms = w["att_norm"] + w["ffn_norm"] + w["norm"]
-    order = ("embed", "wq", "wk", "wv", "wo", "w1", "w2", "w3")
-    if version == 1:
-        return header(tied, 1) + norms + b"".join(w[n] for n in order) + tail
-    body = b""
-    for name in (*order, *(() if tied else ("head",))):
-        value = weights[name]
-        for matrix in value if value.ndim == 3 else value[None]:
-            quantised, scales = quantise(matrix, group)
-            body += quantised.tobytes() + scales.tobytes()
-    return header(tied, 2, group) + norms + body
-
-
-def quantise(matrix: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
-    groups = matrix.reshape(-1, group)
-    scales = (np.abs(groups).max(axis=1) / 127).astype("<f4")
-    return np.rint(groups / scales[:, None]).astype(np.int8), scales
 
 
 def rounded(weights: dict[str, np.ndarray], group: int) -> dict[str, np.ndarray]:
@@ -170,20 +116,6 @@ def encode(tokens: list[tuple[str, float]], text: str) -> list[int]:
         if at < 0:
             return found
         found[at : at + 2] = [ids[tokens[found[at]][0] + tokens[found[at + 1]][0]]]
-
-
-def tokenizer_bytes(tokens: list[tuple[str, float]]) -> bytes:
-    longest = max(len(text.encode()) for text, _ in tokens)
-    rows = b"".join(struct.pack("<fi", s, len(t.encode())) + t.encode() for t, s in tokens)
-    return struct.pack("<i", longest) + rows
-
-
-def write(folder: Path, version: int = 0, tied: bool = True) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "tokenizer.bin").write_bytes(tokenizer_bytes(TOKENS))
-    path = folder / "model.bin"
-    path.write_bytes(checkpoint_bytes(make_weights(tied), version))
-    return path
 
 
 def logits_of(path: Path, ids: list[int]) -> np.ndarray:
@@ -345,37 +277,6 @@ def test_stories260k_s_encoding(tmp_path: Path) -> None:
 
 # ---- Hugging Face ---------------------------------------------------------------------------------------------------
 
-BYTE_LEVEL = Tokenizer.train([" a small dog", " a big cat"] * 20, 280)
-
-
-def hf_directory(
-    path: Path, kind: str = "Llama", tied: bool = False, dtype: str = "float32", shard: str = "1GB"
-) -> Any:
-    """A random model saved by transformers, and the model itself."""
-    transformers = pytest.importorskip("transformers")
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=300, hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, max_position_embeddings=96, rms_norm_eps=1e-4, tie_word_embeddings=tied,
-        bos_token_id=0, eos_token_id=[3, 4], pad_token_id=None,
-        rope_parameters={"rope_type": "default", "rope_theta": 5000.0},
-    )  # fmt: skip
-    torch.manual_seed(1)
-    model = getattr(transformers, f"{kind}ForCausalLM")(config)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape) * 0.2 + (p.dim() == 1))
-    model = model.to(getattr(torch, dtype)).eval()
-    model.save_pretrained(path, max_shard_size=shard)
-    BYTE_LEVEL.save(path / "tokenizer.json")
-    named = {
-        "bos_token": "<|bos|>",
-        "eos_token": {"content": "<|end|>"},
-        "chat_template": "{{ messages }}",
-        "auto_map": 1,
-    }
-    (path / "tokenizer_config.json").write_text(json.dumps(named))
-    return model
-
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Qwen3"])
@@ -428,184 +329,6 @@ def test_ends_by_the_tokenizer_where_the_configuration_has_none(tmp_path: Path) 
     edit(tmp_path / "in" / "config.json", eos_token_id=None)
     (tmp_path / "in" / "generation_config.json").unlink()
     assert import_model(tmp_path / "in", tmp_path / "out")["ends_with"] == [BYTE_LEVEL.vocab["<|end|>"]]
-
-
-# ---- what bad input gets --------------------------------------------------------------------------------------------
-
-
-def edit(path: Path, **values: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def refused(source: Path, out: Path, match: str, **more: Any) -> None:
-    with pytest.raises(SmallfryError, match=match) as caught:
-        import_model(source, out, **more)
-    assert "\n" not in str(caught.value)
-    assert not out.exists()
-    assert not list(out.parent.glob(".*.part"))
-
-
-@pytest.mark.parametrize("version", [0, 1, 2])
-def test_cut_off_checkpoints_are_refused(tmp_path: Path, version: int) -> None:
-    path = write(tmp_path / "in", version)
-    whole = path.read_bytes()
-    for size in (0, 1, 27, 28, 100, 255, 256, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:size])
-        refused(path, tmp_path / "out", r"llama2\.c")
-    path.write_bytes(whole + b"\0")
-    refused(path, tmp_path / "out", "where its header says")
-
-
-@pytest.mark.parametrize("field", range(7))
-@pytest.mark.parametrize("value", [0, -1, -(2**31), 2**31 - 1])
-@pytest.mark.parametrize("version", [0, 2])
-def test_absurd_headers_are_refused(tmp_path: Path, version: int, field: int, value: int) -> None:
-    path = write(tmp_path / "in", version)
-    raw = bytearray(path.read_bytes())
-    struct.pack_into("<i", raw, 4 * field + (8 if version else 0), value)
-    path.write_bytes(raw)
-    refused(path, tmp_path / "out", r"llama2\.c")
-
-
-@pytest.mark.parametrize("group", [0, -16, 3, 2**31 - 1])
-def test_absurd_groups_and_versions_are_refused(tmp_path: Path, group: int) -> None:
-    path = write(tmp_path / "in", 2)
-    raw = bytearray(path.read_bytes())
-    struct.pack_into("<i", raw, 37, group)
-    path.write_bytes(raw)
-    refused(path, tmp_path / "out", r"llama2\.c|groups of")
-    struct.pack_into("<i", raw, 4, 3)
-    path.write_bytes(raw)
-    refused(path, tmp_path / "out", "version 3; expected 0, 1 or 2")
-
-
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "in")
-    raw = bytearray(path.read_bytes())
-    struct.pack_into("<f", raw, 28 + 4 * 7, math.nan)
-    path.write_bytes(raw)
-    refused(path, tmp_path / "out", "embed_tokens.weight holds")
-
-
-def test_tokenizers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "in")
-    place = tmp_path / "t.bin"
-    raw = tokenizer_bytes(TOKENS)
-    first = TOKENS[:300]
-    for bad, match in (
-        (b"", "it holds only 0"),
-        (raw[:-1], "is broken"),
-        (raw[:7], "is broken"),
-        (raw + b"x", "it holds more"),
-        (bytes(1 << 20), "too many bytes"),
-        (bytes(2000), "is broken"),
-        (struct.pack("<ifi", 7, 0.0, 2**31 - 1) + raw[12:], "token 0 is broken"),
-        (struct.pack("<ifi", 7, 0.0, -5) + raw[12:], "token 0 is broken"),
-        (struct.pack("<if", 7, math.nan) + raw[8:], "token 0 is broken"),
-        (raw.replace("ß".encode(), b"\xff\xff"), "not UTF-8"),
-        (raw.replace(b"<0x41>", b"<0x61>"), "not the 256 bytes"),
-        (tokenizer_bytes([*first, ("aa", -1.0), *TOKENS[301:]]), "are alike"),
-        (tokenizer_bytes([(t if t != " " else "µ", s) for t, s in TOKENS]), "no token for the space"),
-        (tokenizer_bytes(TOKENS[:-1]), "it holds only"),
-    ):
-        place.write_bytes(bad)
-        refused(path, tmp_path / "out", match, tokenizer=place)
-    refused(path, tmp_path / "out", "cannot read", tokenizer=tmp_path / "none.bin")
-    (path.parent / "tokenizer.bin").unlink()
-    refused(path, tmp_path / "out", r"no tok\*\.bin.*--tokenizer")
-
-
-def test_other_files_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "none", tmp_path / "out", "no such file or directory")
-    pickled = tmp_path / "model.pt"
-    pickled.write_bytes(b"\x80\x04.")
-    refused(pickled, tmp_path / "out", r"\.pt file cannot be imported")
-    (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", tmp_path / "out", r"config\.json: no such file")
-    save_model(tmp_path / "ours", Transformer(Shape(300, 32, 1, 1, 1, 32, 32)), BYTE_LEVEL, {})
-    refused(tmp_path / "ours", tmp_path / "out", "already")
-
-
-@pytest.mark.parametrize(
-    ("values", "match"),
-    [
-        ({"model_type": "gpt2"}, "plain qwen3, qwen2 or llama"),
-        ({"num_hidden_layers": 10**12}, "do not fit"),
-        ({"num_hidden_layers": 4}, "is missing"),
-        ({"num_hidden_layers": 2}, "weight .model.layers.2"),
-        ({"hidden_size": 10**15}, "expected"),
-        ({"num_attention_heads": 0}, "config.json"),
-        ({"vocab_size": "many"}, "config.json"),
-        ({"intermediate_size": math.inf}, "config.json"),
-        ({"rope_parameters": "x"}, "config.json"),
-        ({"rope_parameters": {"rope_theta": math.nan}}, "rope_theta"),
-        ({"rms_norm_eps": -1}, "rms_norm_eps"),
-        ({"max_position_embeddings": None}, "max_position_embeddings"),
-        ({"attention_bias": True}, "plain qwen3"),
-        ({"tie_word_embeddings": True, "vocab_size": 301}, "expected"),
-    ],
-)  # fmt: skip
-def test_configurations_that_do_not_fit_are_refused(tmp_path: Path, values: dict[str, object], match: str) -> None:
-    hf_directory(tmp_path / "in")
-    edit(tmp_path / "in" / "config.json", **values)
-    refused(tmp_path / "in", tmp_path / "out", match)
-
-
-def test_broken_hugging_face_files_are_refused(tmp_path: Path) -> None:
-    hf_directory(tmp_path / "in", shard="60KB")
-    place, out = tmp_path / "in", tmp_path / "out"
-    tokenizer = json.loads((place / "tokenizer.json").read_text())
-    for name, content, match in (
-        ("config.json", "[1]", "not a JSON object"),
-        ("config.json", "[" * 100_000, "not a JSON object"),
-        ("tokenizer.json", "{}", "not a tokenizer that can be read"),
-        ("tokenizer.json", json.dumps(tokenizer | {"model": {**tokenizer["model"], "continuing_subword_prefix": "▁"}}),
-         "continuing_subword_prefix"),
-        ("model.safetensors.index.json", '{"weight_map": 5}', "names no files"),
-        ("model.safetensors.index.json", '{"weight_map": {"a": ".."}}', "names no files"),
-        ("model.safetensors.index.json", '{"weight_map": {"a": "x\\ny.bin"}}', "names no files"),
-        ("model.safetensors.index.json", '{"weight_map": {"a": "../x.safetensors"}}', "in/x.safetensors: cannot read"),
-        ("model.safetensors", "12345678" * 4, "cannot read the weights"),
-    ):  # fmt: skip
-        before = (place / name).read_text() if (place / name).exists() else None
-        (place / name).write_text(content)
-        refused(place, out, match)
-        (place / name).unlink() if before is None else (place / name).write_text(before)
-    larger = Tokenizer.train([], 263, units=[f" {i}" for i in range(40)])
-    larger.save(tmp_path / "larger.json")
-    refused(place, out, "ids up to 302, the model has rows for 300", tokenizer=tmp_path / "larger.json")
-    (place / "tokenizer.json").unlink()
-    refused(place, out, r"tokenizer\.json: no such file.*--tokenizer")
-    for file in place.glob("*.safetensors*"):
-        file.unlink()
-    refused(place, out, "from safetensors only")
-
-
-def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
-    source, out = write(tmp_path / "in"), tmp_path / "out"
-    out.mkdir()
-    import_model(source, out)  # an empty directory is no loss
-    (out / "notes.txt").write_text("mine")
-    before = (out / "model.safetensors").read_bytes()
-    with pytest.raises(SmallfryError, match=r"exists and is not empty.*--force"):
-        import_model(source, out)
-    hf_directory(tmp_path / "other")
-    (out / "model.fry").write_bytes(b"older weights")
-    import_model(tmp_path / "other", out, force=True)
-    assert (out / "notes.txt").read_text() == "mine"
-    assert (out / "model.safetensors").read_bytes() != before
-    assert read_weights(out).shape.num_layers == 3  # not those of the flat file, which would go first
-    assert not list(tmp_path.glob(".*.part"))
-    strange = tmp_path / "home"
-    strange.mkdir()
-    (strange / "letter").write_text("dear")
-    with pytest.raises(SmallfryError, match="leaves it alone"):
-        import_model(source, strange, force=True)
-    with pytest.raises(SmallfryError, match="is no directory"):
-        import_model(source, strange / "letter", force=True)
-    with pytest.raises(SmallfryError, match="directory to import from"):
-        import_model(tmp_path / "other", tmp_path / "other", force=True)
-    assert [p.name for p in strange.iterdir()] == ["letter"]
 
 
 def test_importing_needs_no_torch() -> None:
