@@ -239,8 +239,8 @@ def further(
     from smallfry.builtin import load_builtin, names
     from smallfry.job import Example
     from smallfry.loading.splitting import normalise
-    from smallfry.predictor import ModelPredictor
     from smallfry.tuning.invent import spliced
+    from smallfry.tuning.teachers import Committee, JobTeacher
 
     count = round(share * len(job.train))
     if unlabelled:
@@ -253,12 +253,9 @@ def further(
         inputs = spliced([e.input for e in job.train], count, seed)
     held_out = {normalise(e.input) for e in (*job.valid, *job.test)}
     inputs = [text for text in inputs if normalise(text) not in held_out]
-    predictors = [ModelPredictor.load(directory) for directory in directories]
-    if job.kind == "classify":
-        labels = list(job.labels)
-        scores = np.mean([np.exp(p.score(inputs, [labels] * len(inputs))) for p in predictors], axis=0)  # (n, labels)
-        return [Example(text, labels[int(row.argmax())]) for text, row in zip(inputs, scores, strict=True)]
-    return [Example(t, p.output) for t, p in zip(inputs, predictors[-1].predict(inputs), strict=True)]
+    teachers = [JobTeacher(directory) for directory in directories]
+    teacher = Committee(teachers, job.labels) if job.kind == "classify" else teachers[-1]
+    return [Example(*row) for row in zip(inputs, teacher.outputs(inputs), strict=True)]
 
 
 def test_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:

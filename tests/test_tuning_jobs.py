@@ -21,6 +21,7 @@ from smallfry.tuning import tune
 from smallfry.tuning.extend import extend_model, extend_tokenizer
 from smallfry.tuning.jobs import JobTuning
 from smallfry.tuning.record import TuneSettings
+from smallfry.tuning.teachers import Committee, JobTeacher
 from smallfry.tuning.teaching import read_inputs, read_questions
 from tests.test_tuning import Recorder, terminate
 from tests.tuning_models import COLOURS, TEXT, THINGS, TOKENIZER, exchanges, network, save, write_rows
@@ -182,6 +183,24 @@ def test_a_student_learns_from_the_distributions_of_a_job_model(
     assert done.vocab_size == tuned[1].vocab_size  # it takes the teacher's form
     settings = TuneSettings("60k", (str(job),), teacher=(str(tuned[0]),))
     assert read_json(tmp_path / "run" / "smallfry.json")["tuning"]["settings"]["teacher"] == list(settings.teacher)
+
+
+def test_several_teachers_give_an_input_one_label(
+    tuned: tuple[Path, Any, Recorder], model: Path, job: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    tune(model, job, out=other, epochs=0.5, seed=1)
+    texts = [f"the blue {t} and the red ball {i}" for t in THINGS for i in range(3)]
+    inputs = write_rows(tmp_path / "more.jsonl", [{"input": text} for text in texts])
+    done = tune(
+        "60k", job, out=tmp_path / "run", epochs=0.2, teacher=(str(tuned[0]), str(other)), unlabelled=str(inputs)
+    )
+    assert done.data["counts"]["taught"] == len(texts)
+    members, labels = [JobTeacher(tuned[0]), JobTeacher(other)], list(COLOURS[:3])
+    options = [labels] * len(texts)
+    one, two = (np.exp(member.predictor.score(texts, options)) for member in members)
+    said = Committee(members, labels).outputs(texts)
+    assert said == [labels[at] for at in (one + two).argmax(1)] and set(said) <= set(labels)
 
 
 def test_a_teacher_of_another_job_is_refused(tuned: tuple[Path, Any, Recorder], tmp_path: Path) -> None:

@@ -317,6 +317,25 @@ class JobTeacher:
         return self.outputs([each[-1].content for each in conversations])
 
 
+class Committee(JobTeacher):
+    """Models of one job with labels, which answer together: the label whose mean probability is highest.
+
+    Args:
+        members: The models.
+        labels: The job's.
+    """
+
+    def __init__(self, members: Sequence[JobTeacher], labels: Sequence[str]) -> None:
+        self.members, self.labels, self.predictor = members, list(labels), members[0].predictor
+        self.name = " + ".join(member.name for member in members)
+
+    def outputs(self, inputs: Sequence[str]) -> list[str]:
+        """The label for each input."""
+        options = [self.labels] * len(inputs)
+        shares = np.mean([np.exp(member.predictor.score(inputs, options)) for member in self.members], axis=0)
+        return [self.labels[at] for at in shares.argmax(axis=1)]  # shares (inputs, labels)
+
+
 def _until(ids: Sequence[int], ends: frozenset[int]) -> list[int]:
     return list(ids[: next((at for at, i in enumerate(ids) if i in ends), len(ids))])
 

@@ -29,6 +29,7 @@ from smallfry.tuning.conversations import (
 from smallfry.tuning.record import TuneSettings
 from smallfry.tuning.soft import CHOICES, distilled
 from smallfry.tuning.teachers import (
+    Committee,
     JobTeacher,
     LogitTeacher,
     TextTeacher,
@@ -180,7 +181,7 @@ class Teaching:
             fresh = [text for text in inputs if normalise(text) not in held]
             if len(fresh) < len(inputs):
                 self.say(f"{asked.unlabelled}: {len(inputs) - len(fresh):,} inputs are held out in the job; left out")
-            for number, teacher in enumerate(writers):
+            for number, teacher in enumerate(_together(writers, job)):
                 found += self._labelled(job, teacher, fresh, number)
         if asked.write:
             against = [row.input for row in (*job.valid, *job.test)]
@@ -201,6 +202,14 @@ class Teaching:
             teacher, job.train, self.settings.write, self.settings.seed, kind=job.kind, against=against,
             kept=self.kept / f"written-{number}.jsonl", say=self.say,
         ))  # fmt: skip
+
+
+def _together(teachers: Sequence[TextTeacher], job: Job) -> list[TextTeacher]:
+    """Several models of a job with labels as one, so that an input gets one label: what they say together."""
+    models = [teacher for teacher in teachers if isinstance(teacher, JobTeacher)]
+    if job.kind != "classify" or len(models) < 2:
+        return list(teachers)
+    return [Committee(models, job.labels), *(teacher for teacher in teachers if not isinstance(teacher, JobTeacher))]
 
 
 def read_questions(source: str) -> list[Conversation]:
