@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer as HfTokenizer
 
 from smallfry.assessment.plan import has_case
 from smallfry.assessment.work import longest_answer
@@ -29,8 +31,9 @@ from smallfry.model import Transformer
 from smallfry.predictor import ModelPredictor
 from smallfry.recipes import GENERATE, recipe_for
 from smallfry.sizes import Shape, shape_for
-from smallfry.tokenizer import Tokenizer
+from smallfry.tokenizer import SPECIALS, Tokenizer
 from smallfry.train import Recipe, train
+from smallfry.tuning.extend import extend_model
 
 from . import material
 from .arms import LIGHT, OTHER_JOBS_SHARE, OWN_SHARE, SEQ_LEN, Settings, Unit
@@ -84,6 +87,8 @@ def run_unit(unit: Unit, settings: Settings) -> dict[str, Any]:
     notes: list[str] = []
     shares: list[list[int]] = []
     for recipe, data in _phases(unit, settings, prepared):
+        if steps and unit.task != "stories":
+            model = begin_labels(model, prepared.tokenizer)
         start = time.process_time()
         trained = train(model, data, replace(recipe, epochs=1.0))
         training += time.process_time() - start
@@ -117,6 +122,18 @@ def _phases(unit: Unit, settings: Settings, it: Prepared) -> Iterator[tuple[Reci
         yield it.recipe, Planned([(1.0, it.own)], light)
     else:
         yield it.recipe, Planned([(1.0, it.own)], tokens)
+
+
+def begin_labels(model: Transformer, tokenizer: Tokenizer) -> Transformer:
+    """Labels and tags as `smallfry tune` begins them: each the mean of the rows of the pieces that spell it.
+
+    Running text never has them, so that learning it only pushes their rows away.
+    """
+    data = json.loads(tokenizer.hf.to_str())
+    known = len(SPECIALS) + 256 + len(data["model"]["merges"])  # what text can be cut into
+    data["model"]["vocab"] = {token: i for token, i in data["model"]["vocab"].items() if i < known}
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] < known]
+    return extend_model(model, Tokenizer(HfTokenizer.from_str(json.dumps(data))), tokenizer)
 
 
 def _general(unit: Unit, settings: Settings, it: Prepared, tokens: int) -> Iterator[Batch]:
