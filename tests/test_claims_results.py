@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from smallfry.claims import cells, judge, load, running
-from smallfry.claims.criteria import Found
+from smallfry.claims.criteria import Found, parse
 from smallfry.claims.figure import draw, marks
 from smallfry.claims.judging import Judgement, judge_claim
 from smallfry.claims.page import render
@@ -74,8 +74,10 @@ def root(tmp_path: Path) -> Path:
     rows = [row("1m", "lm", 0.95, (0.93, 0.97))]
     write(folder / "use_cases/sms_spam-1m/assessment.json",
           record("sms_spam", rows, samples=[sample] * 5, errors=[error] * 5))  # fmt: skip
-    effect = {"lever": "vocabulary", "size": "5m", "measure": "accuracy", "n": 900, "adjusted": 0.01}
-    write(folder / "levers.json", {"comparisons": [
+    effect = {"lever": "vocabulary", "size": "5m", "measure": "accuracy", "n": 900, "adjusted": 0.01, "seeds": 3}
+    write(folder / "levers.json", {"complete": {"5m": ["vocabulary"]}, "comparisons": [
+        {**effect, "lever": "domain", "task": "clinc150", "worth": 0.4, "ci": [0.3, 0.5]},  # the others are to come
+        {**effect, "task": "stories", "worth": 0.4, "ci": [0.3, 0.5], "adjusted": None},  # was asked other questions
         {**effect, "task": "clinc150", "worth": 0.03, "ci": [0.02, 0.04]},
         {**effect, "task": "commands", "worth": 0.02, "ci": [-0.01, 0.05], "adjusted": 0.3},
         {**effect, "task": "stories", "measure": "bits_per_byte", "worth": 0.05, "ci": [0.03, 0.07]},
@@ -109,13 +111,29 @@ def test_a_suite_and_its_measures(root: Path) -> None:
 def test_a_use_case_goes_before_an_older_record_and_takes_its_baselines(root: Path) -> None:
     (one,) = find(root, "job:sms_spam/1m")
     assert one.file == "use_cases/sms_spam-1m/assessment.json" and one.score == 0.95 and not one.seen
-    assert one.baseline == "svm" and one.terms == {"majority": 0.5, "baseline": 0.92}
+    assert one.baseline == "svm" and one.terms == {"majority": 0.5, "baseline": 0.92, "paired": pytest.approx(0.05)}
     assert one.target == 0.9 and one.verdict == "workable"
     (seconds,) = find(root, "job:sms_spam/1m@train_seconds")
     assert seconds.score == 12.0 and seconds.unit == "seconds"
     (other,) = find(root, "job:sms_spam/1m>=0.99")
     assert other.verdict == "not"
     assert find(root, "job:sms_spam/5m") == []
+
+
+def test_a_paired_test_says_what_is_clearly_behind(root: Path) -> None:
+    file = root / "use_cases/sms_spam-1m/assessment.json"
+    stored = json.loads(file.read_text())
+    model = next(row for row in stored["rows"] if row["name"] == "1m")
+    behind = parse("some workable and paired >= 0")
+    assert behind.holds(find(root, "job:sms_spam/1m"))  # without a paired test: its upper end against the baseline
+    for ci, expected in (([-0.04, -0.001], False), ([-0.02, 0.01], True)):
+        model["versus"] = {"other": "svm", "difference": -0.01, "ci": ci, "p": 0.1}
+        file.write_text(json.dumps(stored))
+        (one,) = find(root, "job:sms_spam/1m")
+        assert one.terms["paired"] == ci[1] and behind.holds([one]) is expected
+    model["versus"]["other"] = "nearest"  # says nothing of the best one
+    file.write_text(json.dumps(stored))
+    assert find(root, "job:sms_spam/1m")[0].terms["paired"] == pytest.approx(0.05)
 
 
 def test_what_was_known_before_is_marked(root: Path) -> None:
@@ -126,6 +144,7 @@ def test_what_was_known_before_is_marked(root: Path) -> None:
 
 def test_levers_files_and_counted_parameters(root: Path) -> None:
     assert [f.score for f in find(root, "lever:vocabulary/5m")] == [0.03, 0.02, 0.05]
+    assert [f.score for f in find(root, "lever:vocabulary/5m/commands")] == [0.02]
     judged = judge_claim(CLAIMS.by_id["lever-vocabulary"], Results(root, CLAIMS))
     assert judged.verdict == "supported"  # two of three
     assert judge_claim(CLAIMS.by_id["lever-domain"], Results(root, CLAIMS)).verdict == "not measured yet"

@@ -240,7 +240,7 @@ def fake(unit: Unit, settings: Settings, score: float = 0.5, n: int = 40, items:
     return {
         "task": unit.task, "size": unit.size, "arm": unit.arm, "seed": unit.seed, "key": unit.key,
         "identity": unit.identity(settings), "tokens": unit.tokens(settings), "train_seconds": 60.0, "seconds": 90.0,
-        "judged_on": items, "measures": measures,
+        "judged_on": items, "measures": measures, "tokens_a_pass": 1080 if unit.arm == "vocabulary" else 1000,
     }  # fmt: skip
 
 
@@ -348,10 +348,14 @@ def test_what_helps_and_what_hurts_is_told_apart_in_the_table_and_in_words() -> 
     assert {r["same_items"] for r in rows if (r["lever"], r["task"]) == ("task", "stories")} == {False}
     assert all(r["worth"] > 0 and r["adjusted"] < 0.01 for r in rows if r["lever"] == "vocabulary")
     assert all(r["worth"] < 0 and r["adjusted"] < 0.01 for r in rows if r["lever"] == "data")
-    assert all(r["adjusted"] >= r["p"] for r in rows)
+    assert all(r["adjusted"] >= r["p"] for r in rows if r["same_items"])
+    assert {r["adjusted"] for r in rows if not r["same_items"]} == {None}  # they decide nothing
+    assert record["complete"] == {size: [lever.arm for lever in LEVERS] for size in ("1m", "5m")}
     parts = results.blocks(record)
     assert len(parts["table"]) == len(rows) + 2 and "126 trainings" in parts["cost"][0]
-    assert "it helps in 10, hurts in 0, and 0 are undecided" in parts["vocabulary"][-1]
+    assert "it helps in 10, hurts in 0, and 0 are undecided" in parts["vocabulary"][-3]
+    assert parts["vocabulary"][-1].endswith("has 8 to 8% more tokens.")
+    assert parts["task"][-1].startswith("Of 4 comparisons") and "other questions in the two arms" in parts["task"][0]
     assert "it helps in 0, hurts in 10, and 0 are undecided" in parts["data"][-1]
     assert "At 1m: CLINC150, accuracy, +" in parts["vocabulary"][0] and "p < 0.001" in parts["vocabulary"][0]
 
@@ -362,6 +366,7 @@ def test_a_grid_that_is_not_finished_says_so() -> None:
     record = results.summary(some)
     assert record["missing"] == 126 - len(some) and {r["seeds"] for r in record["comparisons"]} == {2}
     assert results.blocks(record)["task"] == ["Not measured yet."]
+    assert record["complete"] == {"1m": [], "5m": []}
 
 
 def test_only_what_stands_between_markers_is_replaced() -> None:

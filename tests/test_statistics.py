@@ -234,6 +234,26 @@ def test_examples_to_decide_counts_the_seeds_too() -> None:
     assert st.examples_to_decide(0.955, 500, 0.95, per_seed_scores=[0.9, 0.955, 0.99]) is None
 
 
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 4.0, 7.0])
+def test_strict_intervals_cover_when_seeds_differ_much(ratio: float) -> None:
+    """Three seeds, a true difference of 0, the items' error 1, the seeds' `ratio` times that."""
+    rng = np.random.default_rng(3)
+    loose = strict = surprised = 0
+    rounds = 400
+    for _ in range(rounds):
+        each = rng.normal() + ratio * rng.normal(size=3)
+        mean = float(each.mean())
+        sampling = pairs.Paired(mean, mean - 1.96, mean + 1.96, 0.5)
+        plain, wide = pairs.over_seeds(sampling, each), pairs.over_seeds(sampling, each, strict=True)
+        assert wide.low <= plain.low and wide.high >= plain.high and wide.p_value >= plain.p_value
+        assert (wide.p_value < 0.05) == (wide.low > 0 or wide.high < 0) or abs(wide.p_value - 0.05) < 0.01
+        loose += plain.low <= 0 <= plain.high
+        strict += wide.low <= 0 <= wide.high
+        surprised += wide.p_value < 0.001
+    assert strict >= 0.93 * rounds and surprised <= 0.005 * rounds
+    assert loose < 0.9 * rounds if ratio >= 4 else loose > 0.93 * rounds  # why there are two
+
+
 @pytest.mark.parametrize("n", [30, 300, 3000])
 def test_intervals_of_a_share_cover_what_they_say(n: int) -> None:
     """10,000 draws, each of a true share drawn anew: a suite's tasks have any accuracy."""

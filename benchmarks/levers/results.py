@@ -30,7 +30,8 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
     """What each lever is worth, a row a size, task, measure and lever.
 
     A row holds ``full`` and ``off`` (means over seeds), ``worth`` (positive where the lever helps) with ``ci``, ``p``,
-    ``adjusted`` (Holm over all rows), ``n`` items, ``seeds``, and whether the two were asked the same items.
+    ``n`` items, ``seeds``, whether the two were asked the same items, and where they were ``adjusted`` (Holm over these
+    rows), else None: such a row decides nothing.
     """
     by = {(r["task"], r["size"], r["arm"], r["seed"]): r for r in results}
     sizes = sorted({r["size"] for r in results}, key=lambda size: SIZES.index(size) if size in SIZES else -1)
@@ -47,9 +48,21 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
                     row = _row(pairs, measure)
                     if row is not None:
                         rows.append({"size": size, "task": task, "measure": measure, "lever": lever.arm, **row})
-    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["adjusted"] = adjusted
-    return rows
+    paired = [row for row in rows if row["same_items"]]
+    adjusted = dict(zip(map(id, paired), holm([row["p"] for row in paired]), strict=True))
+    return [{**row, "adjusted": adjusted.get(id(row))} for row in rows]
+
+
+def complete(results: Sequence[Result]) -> dict[str, list[str]]:
+    """By size the levers of which every task has every seed, with the lever on and off."""
+    there = {(r["task"], r["size"], r["arm"], r["seed"]) for r in results}
+    return {
+        size: [
+            lever.arm for lever in LEVERS
+            if all((t, size, arm, s) in there for t in TASKS for arm in ("full", lever.arm) for s in range(SEEDS))
+        ]
+        for size in SIZES
+    }  # fmt: skip
 
 
 def _row(pairs: Sequence[tuple[Result, Result]], measure: str) -> dict[str, Any] | None:
@@ -93,7 +106,7 @@ def difference(a: Sequence[Floats], b: Sequence[Floats], statistic: Callable[[Fl
         return np.asarray(statistic(sums[:, :width]) - statistic(sums[:, width:]))
 
     stacked = [np.hstack([x, y]) for x, y in zip(a, b, strict=True)]
-    return paired_statistic(stacked, np.hstack([b[0], b[0]]), gap, resamples=_RESAMPLES)
+    return paired_statistic(stacked, np.hstack([b[0], b[0]]), gap, resamples=_RESAMPLES, strict=True)
 
 
 def apart(a: Sequence[Floats], b: Sequence[Floats]) -> Paired:
@@ -141,7 +154,10 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
         units.append({**kept, "scores": {name: m["score"] for name, m in result["measures"].items()}})
     missing = len(TASKS) * len(SIZES) * len(ARMS) * SEEDS - len(units)
     seconds = sum(result["seconds"] for result in results)
-    return {"units": units, "missing": max(0, missing), "core_seconds": seconds, "comparisons": compare(results)}
+    return {
+        "units": units, "missing": max(0, missing), "complete": complete(results), "core_seconds": seconds,
+        "comparisons": compare(results),
+    }  # fmt: skip
 
 
 # ---- in words -------------------------------------------------------------------------------------------------------
@@ -156,7 +172,20 @@ def blocks(record: dict[str, Any] | None) -> dict[str, list[str]]:
         return {"table": nothing, "cost": nothing, **{lever.arm: nothing for lever in LEVERS}}
     rows = record["comparisons"]
     found = {"table": _table(rows), "cost": _cost(record)}
-    return found | {lever.arm: _sentences([row for row in rows if row["lever"] == lever.arm]) for lever in LEVERS}
+    found |= {lever.arm: _sentences([row for row in rows if row["lever"] == lever.arm]) for lever in LEVERS}
+    found["vocabulary"] += _text_read(record)
+    return found
+
+
+def _text_read(record: dict[str, Any]) -> list[str]:
+    """How many more tokens the task's text has where the vocabulary is general."""
+    by = {(u["task"], u["size"], u["arm"], u["seed"]): u["tokens_a_pass"] for u in record["units"]}
+    more = [tokens / by[t, z, "full", s] - 1 for (t, z, a, s), tokens in by.items()
+            if a == "vocabulary" and (t, z, "full", s) in by]  # fmt: skip
+    if not more:
+        return []
+    low, high = (f"{100 * x:.0f}" for x in (min(more), max(more)))
+    return ["", f"With the general vocabulary a pass over the task's text has {low} to {high}% more tokens."]
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -171,7 +200,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
         lines.append(
             f"| {row['size']} | {NAMES[row['task']]} | {name} | {lever.number} {lever.title} "
             f"| {_score(measure, row['full'])} | {_score(measure, row['off'])} | {_signed(measure, worth)} "
-            f"| {low} to {high} | {_p(row['adjusted'])} |"
+            f"| {low} to {high} | {'' if row['adjusted'] is None else _p(row['adjusted'])} |"
         )
     return lines
 
@@ -179,10 +208,11 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _cost(record: dict[str, Any]) -> list[str]:
     rows = record["comparisons"]
     least = min(row["seeds"] for row in rows)
+    paired = sum(row["adjusted"] is not None for row in rows)
     left = f" {record['missing']} units of the grid are not measured yet." if record["missing"] else ""
     return [
         f"{len(record['units'])} trainings, {record['core_seconds'] / 3600:.1f} core-hours; every comparison has at "
-        f"least {least} seed{'s' if least > 1 else ''}. {len(rows)} comparisons share Holm's correction.{left}"
+        f"least {least} seed{'s' if least > 1 else ''}. {paired} comparisons share Holm's correction.{left}"
     ]
 
 
@@ -194,6 +224,7 @@ def _sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
     for size in dict.fromkeys(row["size"] for row in rows):
         parts = [_part(row) for row in rows if row["size"] == size]
         lines.append(f"At {size}: {'; '.join(parts)}.")
+    rows = [row for row in rows if row["adjusted"] is not None]
     helps, hurts, open_ = (sum(_shown(row) == word for row in rows) for word in ("helps", "hurts", "undecided"))
     lines += ["", f"Of {len(rows)} comparisons it helps in {helps}, hurts in {hurts}, and {open_} are undecided."]
     return lines
@@ -203,11 +234,11 @@ def _part(row: dict[str, Any]) -> str:
     measure = row["measure"]
     low, high = (_signed(measure, x) for x in row["ci"])
     unit = "bits per byte" if measure == "bits_per_byte" else "points"
+    value = f"{NAMES[row['task']]}, {TITLES[measure]}, {_signed(measure, row['worth'])} {unit} ({low} to {high}"
+    if row["adjusted"] is None:
+        return f"{value}), other questions in the two arms"
     shown = {"helps": "it helps", "hurts": "it hurts", "undecided": "undecided"}[_shown(row)]
-    return (
-        f"{NAMES[row['task']]}, {TITLES[measure]}, {_signed(measure, row['worth'])} {unit} ({low} to {high}, "
-        f"p {_p(row['adjusted'], sign=True)}): {shown}"
-    )
+    return f"{value}, p {_p(row['adjusted'], sign=True)}): {shown}"
 
 
 def _shown(row: dict[str, Any]) -> str:

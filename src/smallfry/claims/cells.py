@@ -12,7 +12,7 @@ from .criteria import Found
 from .judging import Judgement
 from .model import Claim
 
-SEEN = "†"
+SEEN, CAUTION = "†", "‡"
 _FEW = 5  # measurements that a repetition shows again
 _MARKS = re.compile(r"^(?:[-*>]|#+|\d+\.)\s+")
 _SIGNS = {"supported": "✔ supported", "refuted": "✘ refuted", "undecided": "? undecided"}
@@ -98,8 +98,12 @@ def controls(found: Found) -> str:
 def verdict(judgement: Judgement) -> str:
     """The verdict with its sign, marked where something that decided it was known beforehand."""
     text = _SIGNS.get(judgement.verdict, judgement.verdict)
-    mark = f" {SEEN}" if judgement.seen and judgement.verdict in _SIGNS else ""
-    return f"**{text}**{mark}" if judgement.verdict in _SIGNS else text
+    return f"**{text}**{marks(judgement)}" if judgement.verdict in _SIGNS else text
+
+
+def marks(judgement: Judgement) -> str:
+    """The marks behind a verdict, each with a space before it."""
+    return f" {SEEN}" * judgement.seen + f" {CAUTION}" * bool(judgement.claim.caution)
 
 
 def sentence(claim: Claim) -> str:
@@ -127,6 +131,7 @@ def evidence(judgement: Judgement, base: str) -> tuple[str, str]:
     lines = [measured(one, base) for one in judgement.found]
     lines += [f"not measured yet: `{text}`" for text in judgement.missing]
     lines += [f"beside: {measured(one, base)}" for one in judgement.beside]
+    lines += [f"{CAUTION} {escape(claim.caution)}"] * bool(claim.caution and judgement.verdict in _SIGNS)
     known = [(one.label, controls(one)) for one in judgement.found]
     several = len(known) > 1
     return "<br>".join(lines), "<br>".join(

@@ -4,7 +4,8 @@ A condition is an optional quantifier (``every``, which is meant where none stan
 one to half, ``some``: at least one) and one or more tests joined by ``and``, which must hold of the same measurement:
 
     low > chance + 0.05       the 95% interval's lower end; also ``high``, ``score`` and ``p``, a comparison's p-value
-                              after Holm's correction; ``<``, ``<=``, ``>``, ``>=``
+                              after Holm's correction, and ``paired``, the upper end of the difference from the best
+                              baseline on the same items; ``<``, ``<=``, ``>``, ``>=``
     within 0.05 0.10          the whole interval lies there
     outside 0.05 0.10         the interval and the range do not meet
     workable, not             the whole interval, or none of it, meets the target
@@ -37,7 +38,7 @@ _IN_ORDER = ("falling", "rising")
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _END = rf"(?:{_NUMBER}|(?:{'|'.join(TERMS)})(?:\s*[+-]\s*\d+(?:\.\d+)?)?)"
 _TEST = re.compile(
-    rf"(?:(?P<side>low|high|score|p)\s*(?P<sign><=|>=|<|>)\s*(?P<end>{_END})"
+    rf"(?:(?P<side>low|high|score|paired|p)\s*(?P<sign><=|>=|<|>)\s*(?P<end>{_END})"
     rf"|(?P<range>within|outside)\s+(?P<first>{_END})\s+(?P<last>{_END})|(?P<word>workable|not|falling|rising))"
 )
 
@@ -146,7 +147,8 @@ def _holds(test: re.Match[str], found: Found) -> bool:
             return False
         return first <= low and high <= last if test["range"] == "within" else high < first or low > last
     end = _end(test["end"], found)
-    value = {"low": low, "high": high, "score": found.score, "p": found.terms.get("p")}[test["side"]]
+    sides = {"low": low, "high": high, "score": found.score}
+    value = sides.get(test["side"], found.terms.get(test["side"]))
     return end is not None and value is not None and _COMPARE[test["sign"]](value, end)
 
 

@@ -39,6 +39,7 @@ class Claim:
         untestable: Why nothing here can test it; empty where something can.
         published: The published number, in words.
         source: Where that number stands.
+        caution: Why the criterion, which is not moved, turned out to say less than the sentence.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Claim:
     untestable: str = ""
     published: str = ""
     source: str = ""
+    caution: str = ""
 
 
 @dataclass(frozen=True, slots=True)

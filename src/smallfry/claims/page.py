@@ -32,6 +32,8 @@ How to read it:
   measured yet*, and [what would measure it](#still-to-measure) is listed.
 - {seen} marks what rests on a measurement that was known when its criterion was written. Targets of those jobs had
   been set before they were run.
+- {caution} marks verdicts whose criterion turned out to say less than its sentence. Criteria are not moved once their
+  measurement is known, so the verdict stands, and what speaks against it stands with it.
 - Intervals are 95%. Of k measurements for which `some` asks, each crosses its target by chance at most once in forty;
   a claim that rests on a single one of many deserves a second run.
 - An interval of a suite covers the questions that were drawn, not the training: each of the models is one seed.
@@ -58,7 +60,12 @@ def render(claims: Claims, judgements: Sequence[Judgement], results: Results, ba
     Returns:
         Markdown that ends with a newline.
     """
-    parts = [_INTRODUCTION.format(seen=cells.SEEN), "## Verdicts", _counts(judgements), *_overview(judgements)]
+    parts = [
+        _INTRODUCTION.format(seen=cells.SEEN, caution=cells.CAUTION),
+        "## Verdicts",
+        _counts(judgements),
+        *_overview(judgements),
+    ]
     parts += [f"![Score above chance against parameters]({link(base, FIGURE)})", _FIGURE_WORDS]
     for title, inside in _by_section(claims, judgements):
         parts += [f"## {escape(title)}", *_section(inside, base)]
@@ -90,7 +97,7 @@ def _overview(judgements: Sequence[Judgement]) -> list[str]:
     parts = []
     for verdict in ("refuted", "supported", "undecided"):
         lines = [
-            f"- line {j.claim.line}, `{j.claim.id}`: {cells.sentence(j.claim)}{f' {cells.SEEN}' if j.seen else ''}"
+            f"- line {j.claim.line}, `{j.claim.id}`: {cells.sentence(j.claim)}{cells.marks(j)}"
             for j in judgements if j.verdict == verdict and not j.claim.same_as
         ]  # fmt: skip
         if lines:
@@ -258,7 +265,8 @@ def _criteria(judgements: Sequence[Judgement]) -> str:
         "where no such word stands), `most` (more than half), `few` (one to half) and `some` say of how many "
         "measurements a condition must hold. `within` wants the whole interval in a range, `outside` wants it clear of "
         "it. `workable` wants the whole interval at the target or better, `not` none of it. `chance` is what guessing "
-        "scores, `controls` the upper end of the best candidate that knows nothing, `majority` the most frequent "
+        "scores, `paired` the upper end of the difference from the best baseline on the same rows, `controls` that of "
+        "the best candidate that knows nothing, `majority` the most frequent "
         "answer's score, `baseline` the best other baseline's. Where both a supporting and a refuting condition hold, "
         "the claim is undecided."
     )

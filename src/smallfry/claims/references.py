@@ -18,7 +18,8 @@ class Reference:
 
     ``MODEL/SUITE`` is a suite's score, ``MODEL/SUITE/TASK`` a task's (``*`` stands for anything, which may be several),
     ``MODEL/SUITE#MEASURE`` something it measured besides; ``job:NAME/RUNG`` the test score of a rung at a job,
-    ``job:NAME/RUNG@FIELD`` another number of its row; ``lever:NAME/SIZE`` what a lever is worth, one a job;
+    ``job:NAME/RUNG@FIELD`` another number of its row; ``lever:NAME/SIZE`` what a lever is worth, one a job and measure,
+    ``lever:NAME/SIZE/TASK`` those of one job;
     ``file:PATH#KEY.KEY`` a number of another stored record; ``params:FAMILY/DEPTH/VOCAB`` a parameter count that is
     computed. ``>=0.9`` or ``<=0.1`` behind it is the target; a job has its own where none is named.
 
@@ -69,7 +70,7 @@ def read_reference(text: str) -> Reference:
     pattern = {
         "suite": r"(?P<name>[\w.-]+)/(?P<part>[\w.-]+)(?:/(?P<task>[\w.*-]+)|#(?P<measure>[\w ]+))?",
         "job": r"(?P<name>[\w.-]+)/(?P<part>[\w.]+)(?:@(?P<measure>\w+))?",
-        "lever": r"(?P<name>[\w-]+)/(?P<part>[\w.]+)",
+        "lever": r"(?P<name>[\w-]+)/(?P<part>[\w.]+)(?:/(?P<task>\w+))?",
         "file": r"(?P<name>[\w./-]+)#(?P<part>[\w.]+)",
         "params": r"(?P<name>[\w-]+)(?:/(?P<part>[\d/]+))?",
     }.get(kind)

@@ -172,6 +172,7 @@ class Results:
         if rows:
             best = (min if lower else max)(rows, key=lambda name: float(rows[name]["score"]))
             terms["baseline"] = float(rows[best]["score"])
+            terms["paired"] = _upper(row, best, lower, terms["baseline"])
         target = job.get("target") if ref.target is None else ref.target
         return Found(
             ref.label, file, float(row["score"]), _interval(row["ci"]) or (row["score"], row["score"]),
@@ -185,14 +186,27 @@ class Results:
     def _lever(self, ref: Reference) -> list[Found]:
         record = self.load(LEVERS)
         found = []
-        for row in _rows(record, "comparisons") if record else []:
+        whole = (record or {}).get("complete", {}).get(ref.part, [])
+        for row in _rows(record, "comparisons") if record and ref.name in whole else []:
             interval = _interval(row.get("ci"))
-            if row.get("lever") == ref.name and row.get("size") == ref.part and interval is not None:
+            mine = (row.get("lever"), row.get("size")) == (ref.name, ref.part) and ref.task in ("", row.get("task"))
+            if mine and interval is not None and row["adjusted"] is not None:  # asked the same items with and without
                 measure = str(row["measure"])
                 label = f"{ref.name} at {ref.part}, {row['task']} {measure.replace('_', ' ')}"
                 unit = "bits" if measure == "bits_per_byte" else "difference"
                 p = {"p": float(row["adjusted"])}
-                found.append(Found(label, LEVERS, float(row["worth"]), interval, int(row["n"]), unit=unit, terms=p))
+                found.append(
+                    Found(
+                        label,
+                        LEVERS,
+                        float(row["worth"]),
+                        interval,
+                        int(row["n"]),
+                        unit=unit,
+                        terms=p,
+                        seeds=int(row["seeds"]),
+                    )
+                )
         return found
 
     def _file(self, ref: Reference) -> list[Found]:
@@ -223,6 +237,16 @@ def _interval(ci: Any) -> Interval | None:
     if not isinstance(ci, (list, tuple)) or len(ci) != 2 or any(end is None or not math.isfinite(end) for end in ci):
         return None
     return float(ci[0]), float(ci[1])
+
+
+def _upper(row: dict[str, Any], best: str, lower: bool, baseline: float) -> float:
+    """How much better than the best baseline the model can be: by the paired test, else by the model's interval."""
+    versus = row.get("versus") or {}
+    ci = _interval(versus.get("ci")) if versus.get("other") == best else None
+    if ci is None:
+        low, high = _interval(row.get("ci")) or (row["score"], row["score"])
+        return baseline - low if lower else high - baseline
+    return -ci[0] if lower else ci[1]
 
 
 def _test_rows(record: dict[str, Any]) -> Any:

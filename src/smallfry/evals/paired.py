@@ -15,7 +15,6 @@ from smallfry.evals.statistics import (
     join_seed_spread,
     normal_quantile,
     percentiles,
-    student_p,
     student_quantile,
     wilson,
 )
@@ -178,9 +177,10 @@ def over_seeds(sampling: Paired, per_seed: Sequence[float], level: float = 0.95,
 
     `join_seed_spread` begins from the guess that seeds differ about as much as the test set's items do. That is right
     for candidates of a job and too little where seeds differ several times more: of three such seeds its 95% interval
-    covers 78 to 87%. ``strict`` therefore also asks the seeds without a guess: the items' and the seeds' variance of
-    the mean are added, Student's t has the degrees of freedom of Satterthwaite (1946), rounded down, and of the two
-    intervals and p-values the wider and the larger count.
+    covers 78 to 87%. ``strict`` therefore also asks the seeds without a guess: half an interval is
+    sqrt((z e)^2 + (t s)^2 / k) with the items' standard error e, the standard deviation s of k seeds and the quantiles
+    z and t of the normal distribution and of Student's with k - 1 degrees of freedom; the p-value is that of the level
+    at which such an interval ends at zero. Of the two intervals and p-values the wider and the larger count.
 
     Args:
         sampling: The mean over seeds, with the interval that items alone give.
@@ -193,18 +193,25 @@ def over_seeds(sampling: Paired, per_seed: Sequence[float], level: float = 0.95,
     error = (high - low) / 2 / normal_quantile(level)
     p = 1.0 if error == 0 else math.erfc(abs(difference) / error / math.sqrt(2))
     if strict and k > 1:
-        items = ((sampling.high - sampling.low) / 2 / normal_quantile(level)) ** 2
-        seeds = float(np.var(per_seed, ddof=1)) / k
-        error = math.sqrt(items + seeds)
-        freedom = int((k - 1) * ((items + seeds) / seeds) ** 2) if seeds > 0 else _NORMAL
-        freedom = min(max(1, freedom), _NORMAL)
-        half = student_quantile(level, freedom) * error
+        items = (sampling.high - sampling.low) / 2 / normal_quantile(level)
+        seeds = float(np.std(per_seed, ddof=1)) / math.sqrt(k)
+        half = _half(level, items, seeds, k - 1)
         low, high = min(low, difference - half), max(high, difference + half)
-        p = max(p, student_p(difference / error, freedom)) if error else p
+        p = max(p, _p_value(abs(difference), items, seeds, k - 1))
     return Paired(difference, low, high, p)
 
 
-_NORMAL = 1000  # degrees of freedom from which on Student's t is the normal distribution
+def _half(level: float, items: float, seeds: float, freedom: int) -> float:
+    return math.hypot(normal_quantile(level) * items, student_quantile(level, freedom) * seeds)
+
+
+def _p_value(difference: float, items: float, seeds: float, freedom: int) -> float:
+    """One minus the level at which half an interval is the difference; not below a millionth."""
+    low, high = 1e-6, 1.0
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if _half(1 - middle, items, seeds, freedom) < difference else (middle, high)
+    return high
 
 
 def _counts(each: Sequence[Paired]) -> dict[str, int]:

@@ -56,16 +56,6 @@ def student_quantile(level: float, df: int) -> float:
     return (low + high) / 2
 
 
-def student_p(t: float, df: int) -> float:
-    """Two-sided p-value of Student's t.
-
-    Args:
-        t: The difference in standard errors.
-        df: Degrees of freedom, at least 1; from a thousand on the distribution is the normal one.
-    """
-    return math.erfc(abs(t) / math.sqrt(2)) if df >= _MANY else max(0.0, 1.0 - _student_central(abs(t), df))
-
-
 # ---- one candidate --------------------------------------------------------------------------------------------------
 
 
