@@ -39,15 +39,18 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
     for size in sizes:
         for task in TASKS:
             for measure in MEASURES[task]:
+                pairs = {}
                 for lever in LEVERS:
                     seeds = sorted(
                         s for t, z, a, s in by
                         if (t, z, a) == (task, size, "full") and (task, size, lever.arm, s) in by
                     )  # fmt: skip
-                    pairs = [(by[task, size, "full", s], by[task, size, lever.arm, s]) for s in seeds]
-                    row = _row(pairs, measure)
+                    pairs[lever.arm] = [(by[task, size, "full", s], by[task, size, lever.arm, s]) for s in seeds]
+                spread = typical(list(pairs.values()), measure)
+                for arm, both in pairs.items():
+                    row = _row(both, measure, spread)
                     if row is not None:
-                        rows.append({"size": size, "task": task, "measure": measure, "lever": lever.arm, **row})
+                        rows.append({"size": size, "task": task, "measure": measure, "lever": arm, **row})
     paired = [row for row in rows if row["same_items"]]
     adjusted = dict(zip(map(id, paired), holm([row["p"] for row in paired]), strict=True))
     return [{**row, "adjusted": adjusted.get(id(row))} for row in rows]
@@ -65,7 +68,17 @@ def complete(results: Sequence[Result]) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def _row(pairs: Sequence[tuple[Result, Result]], measure: str) -> dict[str, Any] | None:
+def typical(comparisons: Sequence[Sequence[tuple[Result, Result]]], measure: str) -> float | None:
+    """How much seeds differ in a measure: the pooled standard deviation over the levers; None where none has two."""
+    squares, freedom = 0.0, 0
+    for pairs in comparisons:
+        if len(pairs) > 1 and all(measure in r["measures"] for pair in pairs for r in pair):
+            each = [full["measures"][measure]["score"] - off["measures"][measure]["score"] for full, off in pairs]
+            squares, freedom = squares + float(np.var(each)) * len(each), freedom + len(each) - 1
+    return math.sqrt(squares / freedom) if freedom else None
+
+
+def _row(pairs: Sequence[tuple[Result, Result]], measure: str, spread: float | None) -> dict[str, Any] | None:
     """One comparison; None where there is no seed of both, or the measure means something else in the two."""
     if not pairs or any(measure not in r["measures"] for pair in pairs for r in pair):
         return None
@@ -74,10 +87,10 @@ def _row(pairs: Sequence[tuple[Result, Result]], measure: str) -> dict[str, Any]
     if measure == "bits_per_byte":
         if not same:
             return None  # other texts have other bits in them
-        found = difference([_bits(m) for m in off], [_bits(m) for m in full], bits_rate)  # fewer are better
+        found = difference([_bits(m) for m in off], [_bits(m) for m in full], bits_rate, spread)  # fewer are better
         n = len(full[0]["nats"])
     elif same:
-        found = difference([_hits(m) for m in full], [_hits(m) for m in off], _mean)
+        found = difference([_hits(m) for m in full], [_hits(m) for m in off], _mean, spread)
         n = len(full[0]["right"])
     else:
         found = apart([_right(m) for m in full], [_right(m) for m in off])
@@ -89,7 +102,9 @@ def _row(pairs: Sequence[tuple[Result, Result]], measure: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def difference(a: Sequence[Floats], b: Sequence[Floats], statistic: Callable[[Floats], Floats]) -> Paired:
+def difference(
+    a: Sequence[Floats], b: Sequence[Floats], statistic: Callable[[Floats], Floats], spread: float | None = None
+) -> Paired:  # fmt: skip
     """Statistic of a minus that of b on the same items, the mean over seeds of both.
 
     `paired_statistic` compares seeds of one candidate with a fixed one. Here each seed of a stands with one of b and is
@@ -99,6 +114,7 @@ def difference(a: Sequence[Floats], b: Sequence[Floats], statistic: Callable[[Fl
         a: For each seed ``(n, d)`` numbers whose sums over items the statistic reads.
         b: The same of the other arm.
         statistic: From ``(k, d)`` sums to ``(k,)`` scores.
+        spread: How much seeds differ in such comparisons (`typical`).
     """
     width = a[0].shape[1]
 
@@ -106,7 +122,7 @@ def difference(a: Sequence[Floats], b: Sequence[Floats], statistic: Callable[[Fl
         return np.asarray(statistic(sums[:, :width]) - statistic(sums[:, width:]))
 
     stacked = [np.hstack([x, y]) for x, y in zip(a, b, strict=True)]
-    return paired_statistic(stacked, np.hstack([b[0], b[0]]), gap, resamples=_RESAMPLES, strict=True)
+    return paired_statistic(stacked, np.hstack([b[0], b[0]]), gap, resamples=_RESAMPLES, typical=spread)
 
 
 def apart(a: Sequence[Floats], b: Sequence[Floats]) -> Paired:

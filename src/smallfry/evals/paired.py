@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from smallfry.evals.statistics import (
+    PRIOR_SEEDS,
     Floats,
     bootstrap_sums,
     join_seed_spread,
@@ -144,7 +145,7 @@ def paired_over_seeds(a_per_seed: Sequence[ArrayLike], b_correct: ArrayLike, lev
 
 def paired_statistic(
     a_sums_per_seed: Sequence[Floats], b_sums: Floats, statistic: Callable[[Floats], Floats], level: float = 0.95,
-    resamples: int = 2000, seed: int = 0, fixed: bool = False, strict: bool = False,
+    resamples: int = 2000, seed: int = 0, fixed: bool = False, typical: float | None = None,
 ) -> Paired:  # fmt: skip
     """The same for a corpus statistic such as BLEU: both corpora are resampled together, item by item.
 
@@ -156,7 +157,7 @@ def paired_statistic(
         resamples: Bootstrap samples.
         seed: Of the generator.
         fixed: Both candidates are these very models: what another training seed would give does not matter.
-        strict: As `over_seeds` has it.
+        typical: As `over_seeds` has it.
     """
     width = b_sums.shape[1]
     drawn = bootstrap_sums(np.hstack([*a_sums_per_seed, b_sums]), resamples, seed)
@@ -169,36 +170,38 @@ def paired_statistic(
     smaller = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     p = min(1.0, 2 * (smaller + 1) / (resamples + 1))
     found = Paired(float(np.mean(each)), float(low), float(high), p)
-    return found if fixed else over_seeds(found, each, level, strict)
+    return found if fixed else over_seeds(found, each, level, typical)
 
 
-def over_seeds(sampling: Paired, per_seed: Sequence[float], level: float = 0.95, strict: bool = False) -> Paired:
+def over_seeds(
+    sampling: Paired, per_seed: Sequence[float], level: float = 0.95, typical: float | None = None
+) -> Paired:  # fmt: skip
     """A comparison widened by how much training seeds differ.
 
-    `join_seed_spread` begins from the guess that seeds differ about as much as the test set's items do. That is right
-    for candidates of a job and too little where seeds differ several times more: of three such seeds its 95% interval
-    covers 78 to 87%. ``strict`` therefore also asks the seeds without a guess: half an interval is
-    sqrt((z e)^2 + (t s)^2 / k) with the items' standard error e, the standard deviation s of k seeds and the quantiles
-    z and t of the normal distribution and of Student's with k - 1 degrees of freedom; the p-value is that of the level
-    at which such an interval ends at zero. Of the two intervals and p-values the wider and the larger count.
+    Without ``typical`` the guess of `join_seed_spread` is that seeds differ about as much as the test set's items do,
+    which suits candidates of a job. Where comparisons of one kind are many, how much their seeds differ is known, and
+    may be several times more (then that guess covers 78 to 87% instead of 95). With ``typical`` t, worth `PRIOR_SEEDS`
+    seeds P, the variance is moderated towards it (Smyth 2004): s^2 = (P t^2 + sum (x - mean)^2) / (P + k - 1), half the
+    interval is sqrt((z e)^2 + q^2 s^2 / k) with the items' standard error e, the normal quantile z and Student's q of
+    P + k - 1 degrees of freedom, and the p-value is that of the level at which such an interval ends at zero.
 
     Args:
         sampling: The mean over seeds, with the interval that items alone give.
         per_seed: The difference of each seed.
         level: Coverage.
-        strict: Whether seeds may differ much more than items do.
+        typical: Standard deviation over seeds of comparisons like this one.
     """
     difference, k = sampling.difference, len(per_seed)
-    low, high = join_seed_spread(difference, sampling.low, sampling.high, per_seed, level)
-    error = (high - low) / 2 / normal_quantile(level)
-    p = 1.0 if error == 0 else math.erfc(abs(difference) / error / math.sqrt(2))
-    if strict and k > 1:
-        items = (sampling.high - sampling.low) / 2 / normal_quantile(level)
-        seeds = float(np.std(per_seed, ddof=1)) / math.sqrt(k)
-        half = _half(level, items, seeds, k - 1)
-        low, high = min(low, difference - half), max(high, difference + half)
-        p = max(p, _p_value(abs(difference), items, seeds, k - 1))
-    return Paired(difference, low, high, p)
+    if typical is None:
+        low, high = join_seed_spread(difference, sampling.low, sampling.high, per_seed, level)
+        error = (high - low) / 2 / normal_quantile(level)
+        p = 1.0 if error == 0 else math.erfc(abs(difference) / error / math.sqrt(2))
+        return Paired(difference, low, high, p)
+    items, freedom = (sampling.high - sampling.low) / 2 / normal_quantile(level), PRIOR_SEEDS + k - 1
+    squares = float(np.sum((np.asarray(per_seed) - np.mean(per_seed)) ** 2))
+    seeds = math.sqrt((PRIOR_SEEDS * typical**2 + squares) / freedom / k)
+    half = _half(level, items, seeds, freedom)
+    return Paired(difference, difference - half, difference + half, _p_value(abs(difference), items, seeds, freedom))
 
 
 def _half(level: float, items: float, seeds: float, freedom: int) -> float:
