@@ -37,11 +37,47 @@ import numpy as np
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SIZE = "1m"
 SEEDS = (0, 1, 2)
-TEACHERS: dict[str, tuple[tuple[str, int], ...]] = {  # size and seed of each
-    "5m": (("5m", 10),),
-    "3 x 1m": (("1m", 10), ("1m", 11), ("1m", 12)),
-    "5 mixed": (("1m", 10), ("1m", 11), ("1m", 12), ("2m", 10), ("5m", 10)),
-}
+TEACHERS: dict[str, tuple[tuple[str, int], ...]] = {"": (), "3 x 1m": (("1m", 10), ("1m", 11), ("1m", 12))}
+"""Size and seed of each."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How a student learns.
+
+    Args:
+        teachers: A key of `TEACHERS`; empty for a model alone.
+        share: Of the loss that is the teachers'.
+        temperature: Of the distributions.
+        extra: Further inputs for each training row, labelled by the teachers: those whose labels were taken away, new
+            ones of a built-in job's generator, else spliced from training inputs (`smallfry.tuning.invent`). Inputs of
+            the validation rows would serve too, but then those rows could not say which arm is best.
+        steps: Times the recipe's steps.
+    """
+
+    teachers: str = ""
+    share: float = 0.0
+    temperature: float = 1.0
+    extra: float = 0.0
+    steps: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and files."""
+        if not self.teachers:
+            return "alone" if self.steps == 1.0 else f"alone, {self.steps:g} x the steps"
+        parts = [f"from {self.teachers}, share {self.share:g}, T {self.temperature:g}"]
+        parts += [f"{self.extra:g} x further inputs"] * bool(self.extra)
+        parts += [f"{self.steps:g} x the steps"] * (self.steps != 1.0)
+        return ", ".join(parts)
+
+
+ALONE = Arm()
+WHOLE = (Arm("3 x 1m", 0.9, 2.0), Arm("3 x 1m", 0.9, 2.0, extra=1.0))
+FEW = (
+    Arm("3 x 1m", 0.9, 2.0), Arm("3 x 1m", 0.9, 2.0, extra=10.0), Arm("3 x 1m", 0.9, 2.0, extra=10.0, steps=5.0),
+)  # fmt: skip
+"""What is chosen among, on validation rows with seed 0: where all rows have labels, and where few have."""
 
 
 @dataclass(frozen=True)
@@ -68,53 +104,21 @@ class Task:
         """As it is called in tables."""
         return f"{self.job}, {self.labelled} labelled" if self.labelled else self.job
 
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is chosen among."""
+        return FEW if self.labelled else WHOLE
+
 
 TASKS = {
     task.name: task
     for task in (
         Task("clinc150", "units", 4096, where={"oos": "false"}),
         Task("banking77", "units", 4096),
-        Task("atis_intent_slots", "inline", 2048),
-        Task("snips_intent_slots", "inline", 4096),
-        Task("intents", "units", 2048),
         Task("banking77", "units", 2048, labelled=10),
         Task("clinc150", "units", 2048, where={"oos": "false"}, labelled=10),
     )
 }
-
-
-@dataclass(frozen=True)
-class Arm:
-    """How a student learns.
-
-    Args:
-        teachers: A key of `TEACHERS`; empty for a model alone.
-        share: Of the loss that is the teachers'.
-        temperature: Of the distributions.
-        extra: Further inputs for each training row, labelled by the teachers: those whose labels were taken away, new
-            ones of a built-in job's generator, else spliced from training inputs (`smallfry.tuning.invent`). Inputs of
-            the validation rows would serve too, but then those rows could not say which arm is best.
-        clean: The teachers read what noise hides from the student.
-        steps: Times the recipe's steps.
-    """
-
-    teachers: str = ""
-    share: float = 0.0
-    temperature: float = 1.0
-    extra: float = 0.0
-    clean: bool = False
-    steps: float = 1.0
-
-    @property
-    def label(self) -> str:
-        """Its name in tables and files."""
-        if not self.teachers:
-            return "alone" if self.steps == 1.0 else f"alone, {self.steps:g} x the steps"
-        parts = [f"from {self.teachers}, share {self.share:g}, T {self.temperature:g}"]
-        parts += [f"{self.extra:g} x further inputs"] * bool(self.extra)
-        parts += ["teachers read clean"] * self.clean
-        parts += [f"{self.steps:g} x the steps"] * (self.steps != 1.0)
-        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -130,15 +134,6 @@ class Unit:
     def key(self) -> str:
         """File-system safe identity."""
         return re.sub(r"[^a-z0-9.]+", "-", f"{self.task} {self.size} s{self.seed} {self.arm.label}".lower())
-
-
-ALONE = Arm()
-# In the order of the search; each is compared on validation rows with seed 0.
-ARMS = (
-    Arm("3 x 1m", 0.9, 2.0), Arm("3 x 1m", 0.9, 2.0, extra=1.0), Arm("3 x 1m", 0.9, 1.0), Arm("3 x 1m", 0.9, 4.0),
-    Arm("3 x 1m", 0.5, 2.0), Arm("3 x 1m", 0.9, 2.0, clean=True), Arm("5m", 0.9, 2.0), Arm("5 mixed", 0.9, 2.0),
-    Arm("3 x 1m", 0.9, 2.0, extra=10.0), Arm("3 x 1m", 0.9, 2.0, extra=10.0, steps=5.0),
-)  # fmt: skip
 
 
 # ---- one unit -------------------------------------------------------------------------------------------------------
@@ -193,7 +188,7 @@ def train_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
     shape = shape_for(unit.size, form.tokenizer.vocab_size)
     plain = JobData(job.train, form, Noise(), 0.0, 4096, unit.seed)
     recipe = recipe_for(job, task.form, plain.tokens_per_epoch(), shape.params, unit.seed)  # type: ignore[arg-type]
-    directories = [out / "models" / Unit(unit.task, size, seed).key for size, seed in TEACHERS.get(arm.teachers, ())]
+    directories = [out / "models" / Unit(unit.task, size, seed).key for size, seed in TEACHERS[arm.teachers]]
     rows = [*job.train, *(further(job, unlabelled, directories, arm.extra, unit.seed) if arm.extra else ())]
 
     def batches(of: Sequence[Any]) -> JobData:
@@ -207,7 +202,7 @@ def train_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
     recipe = replace(recipe, epochs=recipe.epochs * arm.steps * steps / len(lessons.epoch(0)))
     if arm.teachers:
         teachers = [teacher(directory, form) for directory in directories]
-        lessons = distilled(lessons, teachers, arm.share, arm.temperature, clean=arm.clean, least=CHOICES)
+        lessons = distilled(lessons, teachers, arm.share, arm.temperature, least=CHOICES)
     model = Transformer(shape, recipe.dropout)
     model.init_weights(torch.Generator().manual_seed(unit.seed))
     model = model.to(compute_dtype(torch.device("cpu")))
@@ -298,11 +293,10 @@ class Plan:
         out: Where units are stored.
         tasks: Names of jobs.
         only: Units whose key this pattern does not find are left out.
-        arms: Arms to choose among.
     """
 
-    def __init__(self, out: Path, tasks: Sequence[str], only: str, arms: Sequence[Arm]) -> None:
-        self.out, self.tasks, self.only, self.arms = out, tasks, only, arms
+    def __init__(self, out: Path, tasks: Sequence[str], only: str) -> None:
+        self.out, self.tasks, self.only = out, tasks, only
 
     def result(self, unit: Unit) -> dict[str, Any]:
         """A unit's stored result; empty where there is none."""
@@ -311,10 +305,11 @@ class Plan:
 
     def chosen(self, task: str) -> Arm | None:
         """The arm that is best on the validation rows with seed 0; None until all were tried."""
-        scores = [self.result(Unit(task, SIZE, 0, arm)).get("valid") for arm in self.arms]
+        arms = TASKS[task].arms
+        scores = [self.result(Unit(task, SIZE, 0, arm)).get("valid") for arm in arms]
         if any(score is None for score in scores):
             return None
-        return max(zip(self.arms, scores, strict=True), key=lambda pair: float(pair[1]))[0]
+        return max(zip(arms, scores, strict=True), key=lambda pair: float(pair[1]))[0]
 
     def long(self, task: str, arm: Arm) -> Arm:
         """The model alone with the steps of teachers and student together."""
@@ -324,11 +319,11 @@ class Plan:
         """Everything that can be done now and is not done, in order."""
         found: list[tuple[Unit, str]] = []
         for task in self.tasks:
-            teachers = [Unit(task, *t) for arm in self.arms for t in TEACHERS[arm.teachers]]
+            teachers = [Unit(task, *t) for arm in TASKS[task].arms for t in TEACHERS[arm.teachers]]
             ready = {unit.key for unit in teachers if self.result(unit)}
             found += [(unit, "train") for unit in dict.fromkeys(teachers)]
             found += [(Unit(task, SIZE, seed), "train") for seed in SEEDS]
-            arms = [arm for arm in self.arms if all(Unit(task, *t).key in ready for t in TEACHERS[arm.teachers])]
+            arms = [arm for arm in TASKS[task].arms if all(Unit(task, *t).key in ready for t in TEACHERS[arm.teachers])]
             found += [(Unit(task, SIZE, 0, arm), "train") for arm in arms]
             if (best := self.chosen(task)) is not None:
                 for arm in (best, self.long(task, best), ALONE):
@@ -369,20 +364,24 @@ def right(results: Sequence[dict[str, Any]]) -> np.ndarray:
     return np.array([[c == "1" for c in r["right"]] for r in results])
 
 
-def compare(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    """Student against model alone, seed by seed on the same rows: a bootstrap over rows, widened by the seeds' spread.
+def compare(a: np.ndarray, b: np.ndarray, typical: float) -> dict[str, Any]:
+    """One arm against another, seed by seed on the same rows: a bootstrap over rows, widened by the seeds' spread.
 
     A row counts once, with the mean over seeds, so that answering the same row three times is not taken for three rows.
     """
-    from smallfry.evals.paired import paired_bootstrap
-    from smallfry.evals.statistics import join_seed_spread, normal_quantile
+    from smallfry.evals.paired import over_seeds, paired_bootstrap
 
-    found = paired_bootstrap(a.mean(axis=0), b.mean(axis=0))
     each = (a.mean(axis=1) - b.mean(axis=1)).tolist()
-    low, high = join_seed_spread(found.difference, found.low, found.high, each)
-    error = (high - low) / 2 / normal_quantile(0.95)
-    p = math.erfc(abs(found.difference) / error / math.sqrt(2)) if error else 1.0
-    return {"difference": found.difference, "ci": [low, high], "p": p, "rows_p": found.p_value, "seeds": each}
+    found = over_seeds(paired_bootstrap(a.mean(axis=0), b.mean(axis=0)), each, typical=typical)
+    return {"difference": found.difference, "ci": [found.low, found.high], "p": found.p_value, "seeds": each}
+
+
+def compare_arms(arms: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Student against alone and against long, and long against alone, where they are there."""
+    pairs = [(x, y) for x, y in (("student", "alone"), ("student", "long"), ("long", "alone")) if {x, y} <= set(arms)]
+    spreads = [float(np.var(arms[x].mean(axis=1) - arms[y].mean(axis=1), ddof=1)) for x, y in pairs]
+    typical = math.sqrt(float(np.mean(spreads))) if spreads else 0.0
+    return {f"{x} against {y}": compare(arms[x], arms[y], typical) for x, y in pairs}
 
 
 def brief(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -398,8 +397,8 @@ def summary(plan: Plan) -> dict[str, Any]:
     record: dict[str, Any] = {"size": SIZE, "seeds": list(SEEDS), "machine": machine(), "jobs": {}}
     for task in plan.tasks:
         alone = [plan.result(Unit(task, SIZE, seed)) for seed in SEEDS]
-        tried = [plan.result(Unit(task, SIZE, 0, arm)) for arm in plan.arms]
-        teachers = dict.fromkeys(Unit(task, *t) for each in TEACHERS.values() for t in each)
+        tried = [plan.result(Unit(task, SIZE, 0, arm)) for arm in TASKS[task].arms]
+        teachers = [Unit(task, *t) for each in TEACHERS.values() for t in each]
         entry: dict[str, Any] = {
             "alone": brief(alone), "tried": brief(tried), "teachers": brief(plan.result(u) for u in teachers),
         }  # fmt: skip
@@ -407,13 +406,14 @@ def summary(plan: Plan) -> dict[str, Any]:
             entry |= {k: alone[0][k] for k in ("n_train", "n_valid", "hashes", "versions", "params", "recipe")}
         if (best := plan.chosen(task)) is not None:
             entry["chosen"] = best.label
-            arms = {"student": best, "long": plan.long(task, best)}
+            arms = {"alone": ALONE, "student": best, "long": plan.long(task, best)}
+            tested = {}
             for name, arm in arms.items():
                 found = [plan.result(Unit(task, SIZE, seed, arm)) for seed in SEEDS]
                 entry[name] = brief(found)
-                if all("right" in r for r in (*found, *alone)):
-                    entry[f"{name} against alone"] = compare(right(found), right(alone))
-                    entry["n_test"] = found[0]["n_test"]
+                if all("right" in r for r in found):
+                    tested[name], entry["n_test"] = right(found), found[0]["n_test"]
+            entry |= compare_arms(tested)
         if entry["alone"] or entry["teachers"]:
             record["jobs"][task] = entry
     return record
@@ -426,23 +426,30 @@ def percent(values: Sequence[float]) -> str:
 
 
 def verdict_lines(record: dict[str, Any]) -> list[str]:
-    """One line a job: alone, student, long."""
-    lines = [
-        "| job | test rows | alone | student | difference | p (Holm) | alone, steps of all together | difference |",
-        "|" + "---|" * 8,
-    ]
+    """A line a job and arm: what it had, what it scores on test rows, and what that is beside the model alone."""
     from smallfry.evals.paired import holm
 
     done = {name: e for name, e in record["jobs"].items() if "student against alone" in e}
-    adjusted = dict(zip(done, holm([e["student against alone"]["p"] for e in done.values()]), strict=True))
+    keys = [(name, key) for name, e in done.items() for key in e if key.startswith("student against")]
+    adjusted = dict(zip(keys, holm([done[name][key]["p"] for name, key in keys]), strict=True))
+    lines = [
+        "| job | test rows | arm | rows | steps | test, mean (seeds) | student's lead | p (Holm) |", "|" + "---|" * 8,
+    ]  # fmt: skip
     for name, entry in done.items():
-        tests = {arm: [r["test"] for r in entry[arm]] for arm in ("alone", "student", "long")}
-        cells = [name, f"{entry['n_test']:,}", percent(tests["alone"]), percent(tests["student"])]
-        cells += [points(entry["student against alone"]), f"{adjusted[name]:.2g}"]
-        other = entry.get("long against alone")
-        cells += [percent(tests["long"]), points(other)] if other else ["-", "-"]
-        lines.append(f"| {' | '.join(cells)} |")
+        for arm in ("student", "alone", "long"):
+            if any("test" not in r for r in entry[arm]):
+                continue
+            first, lead = entry[arm][0], entry.get(f"student against {arm}")
+            scores = percent([r["test"] for r in entry[arm]])
+            cells = [name, f"{entry['n_test']:,}", first["label"], f"{first['rows']:,}", f"{first['steps']:,}", scores]
+            cells += [points(lead), p_text(adjusted[name, f"student against {arm}"])] if lead else ["", ""]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def p_text(p: float) -> str:
+    """A p-value."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def points(found: dict[str, Any]) -> str:
@@ -459,11 +466,12 @@ def page(record: dict[str, Any]) -> str:
         f"Written by `python benchmarks/distil.py`: {record['size']} models, {len(record['seeds'])} seeds, "
         f"{machine['cpu']}, bf16 where it has it. Scores are per cent of rows",
         "right. A student is the same model as the one alone: same tokenizer, form, recipe, seeds and, where its",
-        "name says nothing else, number of steps; teachers are trained on the same rows with other seeds. Arms",
-        "are chosen on validation rows with seed 0, test rows are asked for the chosen one only. Differences:",
-        "paired over rows, widened by the spread over seeds. Of a job `NAME, 10 labelled` ten rows of each label",
-        "keep it: all that teachers and the model alone learn from. The further inputs are the other rows',",
-        "without their labels.", "",
+        "name says nothing else, number of steps; the model alone is also trained for as many steps as teachers",
+        "and student had together. Teachers are trained on the same rows with other seeds. Of a job `NAME, 10",
+        "labelled` ten rows of each label keep it: all that teachers and the models alone learn from. The further",
+        "inputs are the other rows', without their labels. Arms are chosen on validation rows with seed 0, test",
+        "rows are asked for the chosen one only. Differences are paired over rows and widened by the spread over",
+        "seeds; they do not cover another choice of labelled rows or other teachers, of which there is one.", "",
         *verdict_lines(record), "",
     ]  # fmt: skip
     for name, entry in record["jobs"].items():
@@ -489,22 +497,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/distil"))
-    parser.add_argument("--jobs", nargs="*", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--only", default="", help="units whose name this pattern finds")
-    parser.add_argument("--arms", default="", help="choose among the arms whose label this pattern finds")
+    parser.add_argument("--jobs", nargs="*", default=list(TASKS), choices=list(TASKS), help="only these, and no page")
+    parser.add_argument("--only", default="", help="units whose name this pattern finds, and no page")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no unit after so many minutes")
     parser.add_argument("--write", action="store_true", help="only write the page")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    arms = [arm for arm in ARMS if re.search(args.arms, arm.label)]
-    if not arms:
-        parser.error(f"--arms {args.arms}: finds none of: {'; '.join(arm.label for arm in ARMS)}")
-    plan = Plan(args.out, args.jobs, args.only, arms)
     if not args.write:
-        run(plan, args.data, args.workers, args.minutes)
-    record = summary(plan)
-    if args.write or not args.only:
+        run(Plan(args.out, args.jobs, args.only), args.data, args.workers, args.minutes)
+    record = summary(Plan(args.out, list(TASKS), ""))
+    if args.write or (not args.only and len(args.jobs) == len(TASKS)):
         (RESULTS / "distil.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         (RESULTS / "distil.md").write_text(page(record), encoding="utf-8")
     print(page(record))

@@ -1,4 +1,4 @@
-"""Teachers of distributions: the loss and its gradient, what is made of a batch, the cache, what a student learns."""
+"""Teachers of distributions: the loss and its gradient, what is made of a batch, what a student learns."""
 
 from __future__ import annotations
 
@@ -155,16 +155,6 @@ def test_soft_targets_are_the_mean_of_the_softened_distributions() -> None:
     assert not soft.probs[~weighted].any()
 
 
-def test_teachers_may_read_what_noise_hid() -> None:
-    vocab_size = form().tokenizer.vocab_size
-    noisy, plain = (data(Noise(token_mask=p)).epoch(0)[0] for p in (0.5, 0.0))
-    assert (noisy.rows == plain.rows).all() and (noisy.ids != plain.ids).any()
-    asked = teacher(vocab_size, 1)
-    clean = soft_targets([asked], noisy, 1.0, 1.0, 4, clean=True)
-    assert (clean.probs == asked.soft(plain, 1.0, 1.0, 4).probs).all()
-    assert (clean.probs != asked.soft(noisy, 1.0, 1.0, 4).probs).any()
-
-
 def test_a_target_that_the_teacher_has_no_token_for_is_taught_itself() -> None:
     vocab_size = form().tokenizer.vocab_size
     small = vocab_size - len(LABELS)  # the labels stand behind the other tokens
@@ -283,67 +273,6 @@ def test_settings_are_checked(change: dict[str, Any]) -> None:
         distilled(data(), [], 0.5, 1.0)
     with pytest.raises(SmallfryError, match="one vocabulary, got t 300, t 301"):
         distilled(data(), [teacher(300), teacher(301)], 0.5, 1.0)
-
-
-# ---- the cache ------------------------------------------------------------------------------------------------------
-
-
-def test_the_cache_gives_what_the_teachers_said(tmp_path: Path) -> None:
-    asked, network = watched()
-    plain = data()
-    cached = distilled(plain, [asked], 0.9, 2.0, cache=tmp_path)
-    network.asked = 0
-    for epoch in (0, 3):  # in other batches, of other lengths
-        for batch, direct in zip(
-            cached.epoch(epoch), distilled(plain, [watched()[0]], 0.9, 2.0).epoch(epoch), strict=True
-        ):
-            assert batch.soft is not None and direct.soft is not None
-            assert np.abs(batch.soft.probs - direct.soft.probs).max() < 1e-3
-            assert np.abs(batch.soft.probs.sum(-1) - direct.soft.probs.sum(-1)).max() < 1e-2
-    assert network.asked == 0
-    other, network = watched()
-    found = distilled(plain, [other], 0.9, 2.0, cache=tmp_path)  # a resumed run
-    network.asked = 0
-    assert same(found.epoch(2)[0].soft, cached.epoch(2)[0].soft) and network.asked == 0
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_other_teachers_settings_or_rows_have_another_cache(tmp_path: Path) -> None:
-    distilled(data(), [watched(1)[0]], 0.9, 2.0, cache=tmp_path)
-    distilled(data(), [watched(2)[0]], 0.9, 2.0, cache=tmp_path)  # other weights behind the same name
-    distilled(data(), [watched(1)[0]], 0.9, 3.0, cache=tmp_path)
-    distilled(data(), [watched(1)[0]], 0.9, 2.0, 5, cache=tmp_path)
-    distilled(JobData(job(seed=1).train, form(), Noise(), 0.3, 96, 0), [watched(1)[0]], 0.9, 2.0, cache=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 5
-    distilled(data(), [watched(1)[0]], 0.1, 2.0, cache=tmp_path)  # the share is the student's
-    assert len(list(tmp_path.iterdir())) == 5
-
-
-def test_rows_that_do_not_come_again_are_asked_about(tmp_path: Path) -> None:
-    asked, network = watched()
-    noisy = data(Noise(token_mask=0.3))
-    cached = distilled(noisy, [asked], 0.9, 2.0, cache=tmp_path)
-    network.asked = 0
-    batch = cached.epoch(4)[0]
-    assert network.asked == len(batch.ids)
-    assert same(batch.soft, distilled(noisy, [watched()[0]], 0.9, 2.0).epoch(4)[0].soft)
-
-
-def test_two_processes_may_make_the_same_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = distilled(data(), [watched()[0]], 0.9, 2.0, cache=tmp_path)
-    folder = next(tmp_path.iterdir())
-    monkeypatch.setattr(Path, "exists", lambda self: self != folder)  # the second looked before the first was done
-    second = distilled(data(), [watched()[0]], 0.9, 2.0, cache=tmp_path)
-    assert same(first.epoch(1)[0].soft, second.epoch(1)[0].soft)
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_a_damaged_cache_is_said(tmp_path: Path) -> None:
-    distilled(data(), [watched()[0]], 0.9, 2.0, cache=tmp_path)
-    file = next(tmp_path.glob("*/probs.bin"))
-    file.write_bytes(file.read_bytes()[:-2])
-    with pytest.raises(SmallfryError, match=r"probs\.bin has another size.*delete it"):
-        distilled(data(), [watched()[0]], 0.9, 2.0, cache=tmp_path)
 
 
 # ---- a student ------------------------------------------------------------------------------------------------------

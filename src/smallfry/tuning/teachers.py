@@ -136,8 +136,7 @@ class LogitTeacher:
 
 @torch.inference_mode()
 def soft_targets(
-    teachers: Sequence[LogitTeacher], batch: Batch, share: float, temperature: float, top_k: int, clean: bool = False,
-    least: float = 0.0,
+    teachers: Sequence[LogitTeacher], batch: Batch, share: float, temperature: float, top_k: int, least: float = 0.0,
 ) -> Soft:  # fmt: skip
     """The mean of the teachers' distributions after softening, its likeliest tokens kept (Hinton et al. 2015).
 
@@ -151,7 +150,6 @@ def soft_targets(
         share: Of the student's loss.
         temperature: What logits are divided by.
         top_k: Tokens kept at each place.
-        clean: The teachers read the tokens that noise hid from the student.
         least: Weight of a place from which it is not taught.
 
     Returns:
@@ -162,11 +160,9 @@ def soft_targets(
     places = np.flatnonzero(batch.weights > least)
     ids = np.zeros((batch.ids.size, kept), dtype=np.int32)
     probs = np.zeros((batch.ids.size, kept), dtype=np.float32)
-    # A hidden token stays what it was as a target, and targets are inputs one place later.
-    seen = np.concatenate([batch.ids[:, :1], batch.targets[:, :-1]], axis=1) if clean else batch.ids
     # Rounded up with repeats: a CPU's matrix library compiles, and keeps, a kernel for each new number of rows.
     asked = np.concatenate([places, np.zeros(-len(places) % _ROUND, dtype=places.dtype)])
-    states = [teacher.network.states(np.ascontiguousarray(seen), asked) for teacher in teachers]
+    states = [teacher.network.states(np.ascontiguousarray(batch.ids), asked) for teacher in teachers]
     for at in range(0, len(places), _PLACES):
         part = slice(at, at + _PLACES)
         mean: Tensor | None = None
