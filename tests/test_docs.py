@@ -102,12 +102,11 @@ def test_commands_of_tuning_run(
 ) -> None:
     from smallfry import pretrain
     from smallfry.tuning import problems
-    from tests.test_rl_run import made
-    from tests.tuning_models import COLOURS, THINGS, exchanges, write_rows
+    from tests.tuning_models import COLOURS, FEW, THINGS, exchanges, solver, write_rows
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(problems, "_COUNTS", {"train": 300, "valid": 30, "test": 60})
+    monkeypatch.setattr(problems, "_COUNTS", FEW)
     monkeypatch.setattr("smallfry.machine.own_cores", lambda: 1)
     stories, _, _ = generate(5, 200, 1, 1)
     (tmp_path / "text.txt").write_text("\n\n\n".join(s.input + s.output for s in stories), encoding="utf-8")
@@ -116,8 +115,10 @@ def test_commands_of_tuning_run(
     write_rows(tmp_path / "job.jsonl", [
         {"input": f"the {c} {t} {i}", "output": c} for c in COLOURS for t in THINGS for i in range(2)
     ])  # fmt: skip
-    made(tmp_path / "taught", 100)
+    write_rows(tmp_path / "inputs.jsonl", [{"input": f"one {c} {t}"} for c in COLOURS for t in THINGS])
+    solver(tmp_path / "taught", 100)
     places = {
+        "INPUTS": "inputs.jsonl",
         "MODEL": "model",
         "CHAT": "chat.jsonl",
         "CHAT:3": "chat.jsonl:3",
