@@ -377,3 +377,16 @@ def test_the_command_shows_the_plan_and_refuses_to_run_blind(
     assert "smallfry assess reverse --rungs 1m" in shown and "minutes" in shown and "--suite" not in shown
     assert command(monkeypatch, "--from", root, "--run") == 2
     assert command(monkeypatch, "--from", root, "--run", "--check") == 2
+
+
+def test_a_caution_stands_with_its_verdict_and_not_before_there_is_one(root: Path) -> None:
+    doubted = [claim for claim in CLAIMS.claims if claim.caution]
+    assert {claim.id for claim in doubted} >= {"5m-core", "1m-conversation", "pattern-language"}
+    for claim in doubted:
+        judged = judge_claim(claim, Results(root, CLAIMS))
+        decided = Judgement(claim, "refuted", "")
+        assert cells.verdict(decided).endswith(f" {cells.CAUTION}")
+        assert cells.CAUTION in cells.evidence(decided, "")[0]
+        if judged.verdict == "not measured yet":
+            assert cells.CAUTION not in cells.verdict(judged) + cells.evidence(judged, "")[0]
+    assert any(judge_claim(claim, Results(root, CLAIMS)).verdict == "not measured yet" for claim in doubted)
