@@ -194,19 +194,10 @@ class Results:
                 measure = str(row["measure"])
                 label = f"{ref.name} at {ref.part}, {row['task']} {measure.replace('_', ' ')}"
                 unit = "bits" if measure == "bits_per_byte" else "difference"
-                p = {"p": float(row["adjusted"])}
-                found.append(
-                    Found(
-                        label,
-                        LEVERS,
-                        float(row["worth"]),
-                        interval,
-                        int(row["n"]),
-                        unit=unit,
-                        terms=p,
-                        seeds=int(row["seeds"]),
-                    )
-                )
+                found.append(Found(
+                    label, LEVERS, float(row["worth"]), interval, int(row["n"]), unit=unit,
+                    terms={"p": float(row["adjusted"])}, seeds=int(row["seeds"]),
+                ))  # fmt: skip
         return found
 
     def _file(self, ref: Reference) -> list[Found]:
