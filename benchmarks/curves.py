@@ -77,6 +77,26 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def solved(found: dict[str, dict[str, Any]]) -> list[str]:
+    """A line a reinforcement: held-out problems solved before and after, the difference with its interval."""
+    lines = [
+        "| model | problems | likeliest answer | change | one drawn answer | change | any of 8 |",
+        "|" + "---|" * 7,
+    ]
+    for name, record in found.items():
+        test = record["tests"]["test"]
+        cells = [name, str(test["before"]["n"])]
+        for key in ("greedy", "drawn"):
+            difference, low, high = (f"{100 * test[key][k]:+.1f}" for k in ("difference", "low", "high"))
+            cells += [f"{_percent(test, key)}", f"{difference} [{low}, {high}]"]
+        lines.append(f"| {' | '.join([*cells, _percent(test, 'any')])} |")
+    return lines
+
+
+def _percent(test: dict[str, Any], key: str) -> str:
+    return " to ".join(f"{100 * test[when][key]:.1f}%" for when in ("before", "after"))
+
+
 def main() -> None:
     found = records()
     pretrained = [
@@ -89,19 +109,21 @@ def main() -> None:
         "# Our own models", "",
         "Made and measured by `python benchmarks/own_models.py --data DATA --models MODELS`. Each folder here has the",
         "record of a training (settings, seed, curve, data hashes) and what `smallfry eval` said of the model, each",
-        "with its command. One seed each. This page is written by `python benchmarks/curves.py`.",
+        "with its command. One seed each, but the reinforcement, which was made thrice from one model. This page is",
+        "written by `python benchmarks/curves.py`.",
         "", *table(found), "", "![Bits per byte while training](pretraining.svg)", "",
     ]  # fmt: skip
-    for name, record in found.items():
-        if "tests" not in record:
-            continue
+    reinforced = {name: record for name, record in found.items() if "tests" in record}
+    if reinforced:
+        name, record = next(iter(reinforced.items()))
         shown = [
             (label, [(float(p["step"]), 100 * p["more"][key]) for p in record["curve"]]) for label, key in KINDS.items()
         ]  # fmt: skip
         draw("reinforcing", f"Solved problems while reinforcing {name}", ("steps", "per cent"), shown, 0.0, 100.0)
         page += [
-            f"{name} while it was reinforced: validation problems solved, and the reward of its own answers.",
-            "",
+            "Held-out problems before and after rewards; intervals are those of the problems that were drawn.", "",
+            *solved(reinforced), "",
+            f"{name} while it was reinforced: validation problems solved, and the reward of its own answers.", "",
             f"![Solved problems while reinforcing {name}](reinforcing.svg)", "",
         ]  # fmt: skip
     (OWN / "README.md").write_text("\n".join(page), encoding="utf-8")

@@ -105,6 +105,12 @@ def trainings() -> Iterator[Unit]:
         "tune MODELS/sums-5m arithmetic --rl --steps 60 --limit 300 --gsm8k DATA/evals/gsm8k.jsonl.gz "
         "--out MODELS/rl-5m", ("sums-5m",),
     )  # fmt: skip
+    for seed in (1, 2):  # the same again, from the same model: other questions in another order, other answers drawn
+        out = f"rl-5m-s{seed}"
+        yield Unit(
+            out, "training", f"tune MODELS/sums-5m arithmetic --rl --steps 60 --limit 300 --seed {seed} "
+            f"--out MODELS/{out}", ("sums-5m",),
+        )  # fmt: skip
 
 
 def measurements() -> Iterator[Unit]:
