@@ -270,7 +270,7 @@ def test_intervals_of_a_share_cover_what_they_say(n: int) -> None:
 def test_intervals_of_a_mean_cover_what_they_say(n: int) -> None:
     rng = np.random.default_rng(n)
     scores = rng.beta(0.7, 0.9, (2000, n))
-    intervals = [st.bootstrap_mean(row, resamples=500, seed=i) for i, row in enumerate(scores)]
+    intervals = [st.bootstrap_mean(row, resamples=1000, seed=i) for i, row in enumerate(scores)]
     covered = [low <= 0.7 / 1.6 <= high for low, high in intervals]
     assert 0.935 <= np.mean(covered) <= 0.965  # 2,000 draws tell the coverage to a percentage point
 
