@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from smallfry.errors import SmallfryError
-from smallfry.references import REFERENCES, gpt2, llama, nanochat_2025, nanochat_2026
+from smallfry.reference_models import REFERENCES, gpt2, llama, nanochat_2025, nanochat_2026
 from smallfry.sizes import (
     RUNGS,
     Shape,

@@ -80,7 +80,7 @@ def ladder(
     from dataclasses import asdict
 
     from smallfry.machine import matmul_flops
-    from smallfry.references import REFERENCES
+    from smallfry.reference_models import REFERENCES
     from smallfry.sizes import DEFAULT_FLOPS_PER_SECOND, render_ladder
     from smallfry.sizes import ladder as rungs
 

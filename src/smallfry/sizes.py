@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from smallfry.errors import SmallfryError
-from smallfry.references import REFERENCES, Reference
+from smallfry.reference_models import REFERENCES, Reference
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import SmallfryError
 from ..files import read_json
-from ..references import gpt2, nanochat_2025
+from ..reference_models import gpt2, nanochat_2025
 from .criteria import Found, Interval
 from .model import Claims, Suite
 from .references import Reference
