@@ -34,6 +34,8 @@ from typing import Any
 
 import numpy as np
 
+from invent import spliced
+
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SIZE = "1m"
 SEEDS = (0, 1, 2)
@@ -50,7 +52,7 @@ class Arm:
         share: Of the loss that is the teachers'.
         temperature: Of the distributions.
         extra: Further inputs for each training row, labelled by the teachers: those whose labels were taken away, new
-            ones of a built-in job's generator, else spliced from training inputs (`smallfry.tuning.invent`). Inputs of
+            ones of a built-in job's generator, else spliced from training inputs (`invent`). Inputs of
             the validation rows would serve too, but then those rows could not say which arm is best.
         steps: Times the recipe's steps.
     """
@@ -234,7 +236,6 @@ def further(
     from smallfry.builtin import load_builtin, names
     from smallfry.job import Example
     from smallfry.loading.splitting import normalise
-    from smallfry.tuning.invent import spliced
     from smallfry.tuning.teachers import Committee, JobTeacher
 
     count = round(share * len(job.train))
