@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,11 @@ from smallfry.training.epochs import CountedData
 from smallfry.training.loss import loss_of
 from smallfry.training.microbatch import MicroBatches
 from smallfry.training.parallel import World
-from smallfry.tuning.invent import spliced
 from smallfry.tuning.soft import distilled
 from smallfry.tuning.teachers import (
     LogitTeacher,
     OwnNetwork,
+    WriterTeacher,
     form_of,
     load_teacher,
     soft_targets,
@@ -369,8 +370,11 @@ def test_tokenizers_and_forms_for_new_students(tmp_path: Path) -> None:
     assert form_of(str(saved(tmp_path / "u", spelled.tokenizer))) is None and form_of("http://x/v1") is None
     with pytest.raises(SmallfryError, match="no tokenizer of smallfry's"):
         tokenizer_of("http://x/v1")
-    with pytest.raises(SmallfryError, match="no model directory"):
+    with pytest.raises(SmallfryError, match=r"--teacher .*nowhere: no model directory.*or shipped:stories"):
         load_teacher(str(tmp_path / "nowhere"), spelled.tokenizer, None)
+    assert isinstance(load_teacher("shipped:stories", spelled.tokenizer, None), WriterTeacher)
+    with pytest.raises(SmallfryError, match="--teacher shipped:other: no such model comes with smallfry"):
+        load_teacher("shipped:other", spelled.tokenizer, None)
     with pytest.raises(SmallfryError, match="expected hf:owner/name"):
         load_teacher("hf:nobody", spelled.tokenizer, None)
 
@@ -378,7 +382,9 @@ def test_tokenizers_and_forms_for_new_students(tmp_path: Path) -> None:
 # ---- invented inputs ------------------------------------------------------------------------------------------------
 
 
-def test_spliced_inputs_are_new_and_made_of_old_ones() -> None:
+def test_spliced_inputs_are_new_and_made_of_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    spliced = importlib.import_module("invent").spliced
     inputs = [e.input for e in job().train]
     made = spliced(inputs, 50, 3)
     assert len(made) == len(set(made)) == 50 and not set(made) & set(inputs)

@@ -248,6 +248,8 @@ def test_questions_and_inputs_are_read(tmp_path: Path) -> None:
     assert read_inputs(str(write_rows(tmp_path / "c.jsonl", [{"input": "a"}, {"input": "a"}])), "input") == ["a"]
     with pytest.raises(SmallfryError, match="line 1: no text in column 'input'; name the column"):
         read_inputs(str(path), "input")
+    with pytest.raises(SmallfryError, match=r"--unlabelled .*none\.jsonl: no such file; expected rows with a column"):
+        read_inputs(str(tmp_path / "none.jsonl"), "input")
 
 
 def test_answers_of_a_job_are_weighted_as_its_loss_is(model: Path, job: Path) -> None:

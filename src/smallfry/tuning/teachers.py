@@ -380,7 +380,10 @@ def teacher_directory(source: str) -> Path:
     from smallfry.evals.suites.models import model_directory
 
     if not source.startswith("hf:"):
-        return model_directory(Path(source))
+        try:
+            return model_directory(Path(source))
+        except SmallfryError as error:
+            raise SmallfryError(f"--teacher {error}; hf:owner/name or an address of an endpoint do too") from None
     name = source.removeprefix("hf:")
     if name.count("/") != 1 or not all(name.split("/")):
         raise SmallfryError(f"--teacher {source}: expected hf:owner/name")

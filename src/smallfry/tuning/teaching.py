@@ -253,6 +253,10 @@ def read_inputs(source: str, column: str) -> list[str]:
     Raises:
         SmallfryError: It cannot be read or lacks the column.
     """
+    if not source.startswith("hf:") and not Path(source).exists():
+        raise SmallfryError(
+            f"--unlabelled {source}: no such file; expected rows with a column {column!r} (or --input-column)"
+        )
     table = table_of(source)
     found: dict[str, None] = {}
     for number, row in table.rows:

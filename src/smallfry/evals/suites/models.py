@@ -21,6 +21,7 @@ from smallfry.evals.suites.transformer import TransformerScorer
 from smallfry.files import read_json
 from smallfry.machine import default_device, default_workers
 from smallfry.model import Transformer
+from smallfry.shipped import resolve
 from smallfry.tokenizer import Tokenizer
 
 Precision = Literal["fp32", "bf16"]
@@ -58,14 +59,17 @@ def load_language_model(path: Path, precision: Precision = "fp32") -> LanguageMo
 
 
 def model_directory(path: Path) -> Path:
-    """The directory of a model, or of an assessment's best one.
+    """The directory of a model as users name it: ``shipped:NAME``, a directory, or an assessment's (its best one).
 
     Raises:
         SmallfryError: There is none.
     """
-    directory = path / "best" if (path / "best" / "config.json").exists() else path
+    found = resolve(path)
+    directory = found / "best" if (found / "best" / "config.json").exists() else found
     if not (directory / "config.json").exists():
-        raise SmallfryError(f"{path}: no model directory; expected config.json and model.safetensors")
+        raise SmallfryError(
+            f"{path}: no model directory; expected one with config.json and model.safetensors, or shipped:stories"
+        )
     return directory
 
 
