@@ -1,6 +1,6 @@
 # make demo   sets itself up and finds the smallest workable model for the built-in job `commands`
 # make test   sets itself up and runs every check
-# make assessment DATA=DIR   trains our own models, measures them and the jobs, and writes docs/assessment.md again: about a day
+# make assessment DATA=DIR [OUT=runs/assessment] [QUICK=1]   docs/assessment.md from nothing, in another folder: about a day
 # make wasm   builds libfry for pages again (clang with wasm32, wasm-ld); what it makes is kept with the sources
 # make test-parity   installs lm-eval too and asks it and smallfry the same items
 # make fuzz   training kernels of random sizes, ten minutes of libFuzzer, 100,000 malformed files; under sanitizers, with clang
@@ -10,7 +10,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-MODELS ?= runs/models
+OUT ?= runs/assessment
 
 .PHONY: demo assessment test test-parity lint wasm clean fuzz fuzz-short
 
@@ -27,12 +27,8 @@ test: $(READY) lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 assessment: $(READY)
-	@test -d "$(DATA)" || (echo "DATA=$(DATA): no such folder; expected one with stories/, text/, chat/, narrow/, evals/"; exit 1)
-	$(BIN)/python benchmarks/own_models.py --data $(DATA) --models $(MODELS)
-	$(BIN)/python benchmarks/samples.py --models $(MODELS) --write
-	$(BIN)/python benchmarks/levers.py --data $(DATA) --out runs/levers
-	$(BIN)/python benchmarks/levers.py --out runs/levers --write
-	$(BIN)/smallfry claims --run --models $(MODELS) --data-dir $(DATA) --work runs/use-cases --out docs/results
+	@test -n "$(DATA)" || (echo "make assessment DATA=DIR: name the folder of the public data"; exit 1)
+	$(BIN)/python benchmarks/assessment.py --data "$(DATA)" --out "$(OUT)" $(if $(QUICK),--quick)
 
 test-parity: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,harness]'

@@ -1,19 +1,20 @@
 """The curves of our own trainings, from their stored records: bits per byte, and problems solved while reinforcing.
 
-    python benchmarks/curves.py
+    python benchmarks/curves.py [--docs DIR]
 
-Reads docs/results/own/<model>/training.json and writes docs/results/own/pretraining.svg, reinforcing.svg and README.md.
+Reads DOCS/results/own/<model>/training.json and writes pretraining.svg, reinforcing.svg and README.md beside them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from smallfry.report.svg import Drawing, Scale
 
-OWN = Path(__file__).resolve().parents[1] / "docs" / "results" / "own"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720.0, 380.0, 60.0, 170.0, 34.0, 44.0
 COLOURS = ("#3f6db5", "#c26a1f", "#3a8f4d", "#a03f7a", "#6a6a6a", "#8a7a1f")
 TEXT = "text { font: 13px sans-serif; fill: #888 } path { fill: none; stroke-width: 2 } .grid { stroke: #8884 }"
@@ -23,10 +24,11 @@ KINDS = {"likeliest": "greedy", "pass@1": "pass@1", "pass@8": "pass@8", "reward"
 Curve = tuple[str, list[tuple[float, float]]]
 
 
-def draw(name: str, title: str, unit: tuple[str, str], curves: list[Curve], low: float, high: float) -> None:
+def draw(own: Path, name: str, title: str, unit: tuple[str, str], curves: list[Curve], low: float, high: float) -> None:
     """Write one figure.
 
     Args:
+        own: Folder of the models' records.
         name: Of the file.
         title: For readers that cannot see it.
         unit: What the axes count: across and up.
@@ -52,13 +54,13 @@ def draw(name: str, title: str, unit: tuple[str, str], curves: list[Curve], low:
         at = TOP + 16 + 22 * i
         drawing.path([(WIDTH - RIGHT + 12, at - 4), (WIDTH - RIGHT + 40, at - 4)], f"c{i}")
         drawing.text(label, WIDTH - RIGHT + 46, at)
-    (OWN / f"{name}.svg").write_text(drawing.render() + "\n", encoding="utf-8")
+    (own / f"{name}.svg").write_text(drawing.render() + "\n", encoding="utf-8")
 
 
-def records() -> dict[str, dict[str, Any]]:
+def records(own: Path) -> dict[str, dict[str, Any]]:
     """Every stored training by model."""
     return {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(OWN.glob("*/training.json"))
+        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(own.glob("*/training.json"))
     }  # fmt: skip
 
 
@@ -98,19 +100,22 @@ def _percent(test: dict[str, Any], key: str) -> str:
 
 
 def main() -> None:
-    found = records()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the results")
+    own = parser.parse_args().docs / "results" / "own"
+    found = records(own)
     pretrained = [
         (name, [(p["tokens"] / 1e6, p["bits_per_byte"]) for p in record["curve"] if p.get("bits_per_byte")])
         for name, record in found.items() if "held_out" in record
     ]  # fmt: skip
-    draw("pretraining", "Bits per byte of held-out text while training", ("million tokens", "bits per byte"),
+    draw(own, "pretraining", "Bits per byte of held-out text while training", ("million tokens", "bits per byte"),
          [(n, c) for n, c in pretrained if c], 0.5, 2.5)  # fmt: skip
     page = [
         "# Our own models", "",
-        "Made and measured by `python benchmarks/own_models.py --data DATA --models MODELS`. Each folder here has the",
-        "record of a training (settings, seed, curve, data hashes) and what `smallfry eval` said of the model, each",
-        "with its command. One seed each, but the reinforcement, which was made thrice from one model. This page is",
-        "written by `python benchmarks/curves.py`.",
+        "Made by `python benchmarks/own_models.py --data DATA --models MODELS`, measured by `smallfry claims --run`.",
+        "Each folder has the record of a training (settings, seed, curve, data hashes) and what `smallfry eval` said",
+        "of the model, each with its command. One seed each, but the reinforcement, which was made thrice from one",
+        "model. This page is written by `python benchmarks/curves.py`.",
         "", *table(found), "", "![Bits per byte while training](pretraining.svg)", "",
     ]  # fmt: skip
     reinforced = {name: record for name, record in found.items() if "tests" in record}
@@ -119,14 +124,14 @@ def main() -> None:
         shown = [
             (label, [(float(p["step"]), 100 * p["more"][key]) for p in record["curve"]]) for label, key in KINDS.items()
         ]  # fmt: skip
-        draw("reinforcing", f"Solved problems while reinforcing {name}", ("steps", "per cent"), shown, 0.0, 100.0)
+        draw(own, "reinforcing", f"Solved problems while reinforcing {name}", ("steps", "per cent"), shown, 0.0, 100.0)
         page += [
             "Held-out problems before and after rewards; intervals are those of the problems that were drawn.", "",
             *solved(reinforced), "",
             f"{name} while it was reinforced: validation problems solved, and the reward of its own answers.", "",
             f"![Solved problems while reinforcing {name}](reinforcing.svg)", "",
         ]  # fmt: skip
-    (OWN / "README.md").write_text("\n".join(page), encoding="utf-8")
+    (own / "README.md").write_text("\n".join(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

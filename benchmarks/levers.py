@@ -3,7 +3,7 @@
     python benchmarks/levers.py --data DIR                     run the grid: 126 trainings, resumable, then print it
     python benchmarks/levers.py --data DIR --only 'stories-1m*' --minutes 30
     python benchmarks/levers.py --list                         what is left, with minutes
-    python benchmarks/levers.py --write                        write the record and the page from the finished units
+    python benchmarks/levers.py --write [--docs DIR]           write the record and the page from the finished units
     python benchmarks/levers.py --check                        is the page what the record says?
 
 DIR holds ``narrow/``, ``stories/`` and ``text/``. A finished unit is a JSON file in --out and is not run again.
@@ -23,20 +23,22 @@ from typing import Any
 from levers import results, runner
 from levers.arms import SEEDS, SIZES, Settings, Unit, units
 from smallfry.errors import SmallfryError
+from smallfry.files import write_atomic
 from smallfry.machine import machine, versions
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, RECORD = DOCS / "levers.md", DOCS / "results" / "levers.json"
+PAGE, RECORD = Path("levers.md"), Path("results", "levers.json")
 
 
-def read_record(path: Path = RECORD) -> dict[str, Any] | None:
+def read_record() -> dict[str, Any] | None:
     """The stored record, if there is one."""
+    path = DOCS / RECORD
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def page(record: dict[str, Any] | None) -> str:
     """docs/levers.md as the record would have it."""
-    return results.filled(PAGE.read_text(encoding="utf-8"), results.blocks(record))
+    return results.filled((DOCS / PAGE).read_text(encoding="utf-8"), results.blocks(record))
 
 
 def chosen(only: str | None, sizes: str, seeds: int) -> list[Unit]:
@@ -45,18 +47,20 @@ def chosen(only: str | None, sizes: str, seeds: int) -> list[Unit]:
     return [unit for unit in found if only is None or fnmatch.fnmatch(unit.key, f"*{only}*")]
 
 
-def write(finished: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def write(finished: dict[str, Any], settings: Settings, docs: Path) -> dict[str, Any]:
     """The record and the page."""
-    if settings.tokens is not None or settings.limit is not None:
-        raise SmallfryError("--write: a quick look is no result; leave --tokens and --limit out")
+    if docs.resolve() == DOCS.resolve() and (settings.tokens is not None or settings.limit is not None):
+        raise SmallfryError(
+            "--write: a quick look is no result; leave --tokens and --limit out, or name another --docs"
+        )
     if not finished:
         raise SmallfryError("--write: no unit is finished; run some first")
     record = {
         "command": "python benchmarks/levers.py --data DIR --write", **results.summary(list(finished.values())),
         "machine": machine(), "versions": versions(),
     }  # fmt: skip
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(record), encoding="utf-8")
+    write_atomic(docs / RECORD, json.dumps(record, indent=1) + "\n")
+    write_atomic(docs / PAGE, page(record))
     return record
 
 
@@ -74,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--limit", type=int, help="at most this many rows and questions, for a quick look")
     found.add_argument("--list", action="store_true", help="only say what is left")
     found.add_argument("--write", action="store_true")
+    found.add_argument("--docs", type=Path, default=DOCS, help="for --write: folder of the page and of results/")
     found.add_argument("--check", action="store_true")
     found.add_argument("--json", action="store_true")
     return found
@@ -82,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = parser().parse_args()
     if args.check:
-        same = PAGE.read_text(encoding="utf-8") == page(read_record())
+        same = (DOCS / PAGE).read_text(encoding="utf-8") == page(read_record())
         print("docs/levers.md is what the record says" if same else "docs/levers.md differs; run with --write")
         sys.exit(0 if same else 1)
     settings = Settings(args.data or Path(), args.tokens, args.limit)
@@ -103,7 +108,7 @@ def main() -> None:
             )  # fmt: skip
         elif not args.write:
             raise SmallfryError("--data DIR is needed to run; --list, --write and --check do without")
-        record = write(finished, settings) if args.write else results.summary(list(finished.values()))
+        record = write(finished, settings, args.docs) if args.write else results.summary(list(finished.values()))
     except SmallfryError as error:
         sys.exit(f"levers: {error}")
     except KeyboardInterrupt:

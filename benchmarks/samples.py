@@ -1,10 +1,10 @@
 """What our story models write, unedited: the same beginnings, the same seed, every answer kept.
 
-    python benchmarks/samples.py --models DIR [--write]
+    python benchmarks/samples.py --models DIR [--write] [--docs DIR]
 
 The beginnings were fixed before any model was asked. Each model writes once for each, at temperature 0.7 with seed 0,
-until it ends the story or 220 tokens are written. ``--write`` makes docs/results/own/samples.json and the two pages
-docs/stories.md (all twenty of the 5M model) and docs/stories-by-size.md (all sizes side by side).
+until it ends the story or 220 tokens are written. ``--write`` makes DOCS/results/own/samples.json and the two pages
+DOCS/stories.md (all twenty of the 5M model) and DOCS/stories-by-size.md (all sizes side by side).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from smallfry.engine.decoding import Sampling
 from smallfry.writer import Writer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-RECORD = DOCS / "results" / "own" / "samples.json"
+RECORD = Path("results", "own", "samples.json")
 COMMAND = "python benchmarks/samples.py --models MODELS --write"
 MODELS = {"stories-0.25m": "0.25M", "stories-1m": "1M", "stories-5m": "5M"}
 HOW = Sampling(temperature=0.7, seed=0)
@@ -84,16 +84,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages and, under results, the record")
     asked = parser.parse_args()
     record = {"command": COMMAND, "prompts": list(PROMPTS), "written": written(asked.models)}
     for name, text in pages(record).items():
         if asked.write:
-            (DOCS / name).write_text(text, encoding="utf-8")
+            (asked.docs / name).write_text(text, encoding="utf-8")
         else:
             print(text)
     if asked.write:
-        RECORD.parent.mkdir(parents=True, exist_ok=True)
-        RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (asked.docs / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

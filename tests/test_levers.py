@@ -330,8 +330,8 @@ def test_a_real_difference_is_found_and_pairing_helps() -> None:
     assert independent.high - independent.low > 1.2 * (paired.high - paired.low)
 
 
-def grid_of(gains: dict[str, float]) -> list[dict[str, Any]]:
-    settings = Settings(Path())
+def grid_of(gains: dict[str, float], tokens: int | None = None) -> list[dict[str, Any]]:
+    settings = Settings(Path(), tokens)
     return [
         fake(unit, settings, 0.5 - gains.get(unit.arm, 0.0), 300,
              "books" if (unit.task, unit.arm) == ("stories", "task") else "its own")
@@ -392,10 +392,7 @@ def test_the_command_lists_writes_and_refuses(
     module = script()
     page = tmp_path / "levers.md"
     page.write_text((ROOT / "docs" / "levers.md").read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr(module, "PAGE", page)
-    monkeypatch.setattr(module, "RECORD", tmp_path / "levers.json")
-    # read_record's default was bound when it was defined
-    monkeypatch.setattr(module, "read_record", lambda: json.loads((tmp_path / "levers.json").read_text()))
+    monkeypatch.setattr(module, "DOCS", tmp_path)
 
     def call(*words: str) -> int | str | None:
         monkeypatch.setattr(sys, "argv", ["levers.py", "--out", str(tmp_path / "out"), *words])
@@ -415,6 +412,13 @@ def test_the_command_lists_writes_and_refuses(
     assert call("--write", "--json") == 0
     assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["comparisons"]) == 58
     assert str(call("--write", "--tokens", "5")).startswith("levers: --write: a quick look is no result; leave")
+    elsewhere = tmp_path / "elsewhere"
+    quick = [result for result in grid_of({"domain": 0.2}, tokens=5) if result["size"] == "1m"]
+    for result in quick:
+        (tmp_path / "out" / f"{result['key']}.json").write_text(json.dumps(result))
+    assert call("--write", "--tokens", "5", "--docs", str(elsewhere)) == 0
+    assert "| 1m | stories | bits per byte | 2 one domain |" in (elsewhere / "levers.md").read_text(encoding="utf-8")
+    assert (elsewhere / "results" / "levers.json").is_file()
     assert "| 5m | stories | bits per byte | 2 one domain |" in page.read_text(encoding="utf-8")
     assert call("--check") == 0
     page.write_text(page.read_text(encoding="utf-8").replace("| 2 one domain |", "| 2 one thing |", 1))
