@@ -35,7 +35,10 @@ TALK = (
     "MODELS/corpora/talk.jsonl:1 MODELS/corpora/choices.jsonl:1 MODELS/corpora/sums.jsonl:1 chat:3 arithmetic:2"
 )  # fmt: skip
 ROWS = "--seq-len 512 --data-dir DATA"
-QUICK = {"tokens": "100k", "steps": "2", "limit": "10"}  # enough to see that every part works
+# Enough to see that every part works; what is reinforced must solve something now and then.
+QUICK = {"tokens": "100k", "steps": "2", "limit": "60"}
+QUICK_SUMS = "400k"
+QUICK_RL = "--levels 1 --questions 4 --every 1"
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,9 @@ class Unit:
     def quick(self) -> Unit:
         """The same with next to no training."""
         found = self.arguments
-        for name, value in QUICK.items():
+        for name, value in (QUICK | ({"tokens": QUICK_SUMS} if self.model == "sums-5m" else {})).items():
             found = re.sub(rf"--{name} \S+", f"--{name} {value}", found)
+        found += f" {QUICK_RL}" if "--rl" in found else ""
         return replace(self, arguments=found)
 
     def command(self, data: Path, models: Path) -> list[str]:

@@ -16,8 +16,9 @@ from tokenizers import Tokenizer as HfTokenizer
 from typer.testing import CliRunner
 
 from smallfry import shipped
+from smallfry.characters import visible
 from smallfry.cli import app, main
-from smallfry.cli_chat import _CONTROLS, _Stopping
+from smallfry.cli_chat import _Stopping
 from smallfry.engine.weights import Weights, read_weights, to_flat
 from smallfry.errors import SmallfryError
 from smallfry.writer import Writer
@@ -130,7 +131,14 @@ def test_a_calculator_finishes_what_the_model_asks_of_it() -> None:
 
 
 def test_nothing_that_moves_the_cursor_reaches_the_terminal() -> None:
-    assert _CONTROLS.sub("?", "a\x1b[2J\x07b\tc\n\x9b1m\rd\x7f é") == "a?[2J?b\tc\n?1m?d? é"
+    assert visible("a\x1b[2J\x07b\tc\n\x9b1m\rd\x7f é").replace("\ufffd", "?") == "a?[2J?b\tc\n?1m?d? é"
+
+
+def test_a_hostile_card_does_not_drive_the_terminal(talker: Path) -> None:
+    card = json.loads((talker / "smallfry.json").read_text())
+    (talker / "smallfry.json").write_text(json.dumps({**card, "name": "\x1b]0;mine\x07talker"}))
+    said, out, told = say("hello", model=talker, options=("--max-new", "4"))
+    assert "\x1b" not in out + told and said["model"] == "\ufffd]0;mine\ufffdtalker"
 
 
 def test_settings_out_of_range_are_told(talker: Path) -> None:

@@ -18,17 +18,16 @@ from smallfry.corpus.cleaning import (
     Items,
     NearDuplicates,
     Signer,
-    among,
     fault,
     fingerprint,
     parse_steps,
 )
-from smallfry.corpus.readers import SECTION, Reading, cut, file_documents, hub_documents, kind_of
+from smallfry.corpus.readers import SECTION, TOGETHER, Reading, Section, cut, file_documents, hub_documents, kind_of
 from smallfry.corpus.sample import held_out_share, take_sample
 from smallfry.corpus.sources import parse_sources
 from smallfry.corpus.suites import items_of
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites.contamination import Runs
+from smallfry.evals.suites.contamination import Runs, among
 
 STORY = (
     "Tom had a red ball. He liked to throw it up and catch it. One day the ball fell into the pond behind the house."
@@ -37,7 +36,7 @@ STORY = (
 
 def read(path: Path, **reading: Any) -> tuple[list[str], Counter[str]]:
     tally: Counter[str] = Counter()
-    return list(file_documents(path, Reading(**reading), tally)), tally
+    return [section.text for section in file_documents(path, Reading(**reading), tally)], tally
 
 
 # ---- text files -----------------------------------------------------------------------------------------------------
@@ -208,8 +207,8 @@ def test_hub_data_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
         return iter([{"text": "one"}, {"text": "two"}])
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    assert list(hub_documents("hf:some/set", Reading(), Counter())) == ["one", "two"]
-    assert list(hub_documents("hf:some/set:en@valid", Reading(), Counter())) == ["one", "two"]
+    assert list(hub_documents("hf:some/set", Reading(), Counter())) == [Section("one"), Section("two")]
+    assert list(hub_documents("hf:some/set:en@valid", Reading(), Counter())) == [Section("one"), Section("two")]
     assert asked == [("some/set", None, "train", True), ("some/set", "en", "valid", True)]
     with pytest.raises(SmallfryError, match="could not be streamed \\(no route to host\\)"):
         list(hub_documents("hf:some/broken", Reading(), Counter()))
@@ -322,7 +321,7 @@ def test_fingerprints_come_from_the_text_alone() -> None:
 def near(a: str, b: str) -> bool:
     signer, index = Signer(), NearDuplicates()
     index.add(signer(a))
-    return index.find(signer(b)) is not None
+    return index.near(signer(b))
 
 
 def test_near_duplicates_are_found_and_strangers_are_not() -> None:
@@ -344,7 +343,7 @@ def test_the_share_of_near_duplicates_that_is_found_is_what_the_docs_say() -> No
         other[rng.integers(300)] = "different"  # two words of 300: 10 of 296 runs, a similarity of 0.93
         index = NearDuplicates()
         index.add(signer(" ".join(words)))
-        found += index.find(signer(" ".join(other))) is not None
+        found += index.near(signer(" ".join(other)))
     assert found >= 97
 
 
@@ -355,6 +354,72 @@ def test_the_oldest_documents_are_forgotten() -> None:
     assert index._index.keys.size() == 3 and len(index._signatures) == 3
 
 
+def test_sections_of_a_document_are_held_out_together(tmp_path: Path) -> None:
+    def draws(path: Path) -> list[bool]:
+        return [section.draws for section in file_documents(path, Reading(), Counter())]
+
+    long = "\n".join(f"line {i} of a long text" for i in range(50 * SECTION // 25))  # some 50 sections
+    rows = tmp_path / "a.jsonl"
+    rows.write_text(json.dumps({"text": long}) + "\n" + json.dumps({"text": "a short one"}) + "\n")
+    found = draws(rows)
+    assert found[:-1] == [i % TOGETHER == 0 for i in range(len(found) - 1)] and found[-1] and len(found) > 40
+    text = tmp_path / "a.txt"
+    text.write_text(long + "\n\n\na short one")
+    assert draws(text) == found  # whether it is read whole or piece by piece
+    text.write_text(long)
+    assert all(draws(text)) and len(draws(text)) == len(found) - 1  # a file that is one document has nothing else
+
+
+def test_what_smallfry_made_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.txt", "sub/a.txt"):
+        (tmp_path / name).write_text(STORY)
+    for made, mark in (("run", "pretrain.json"), ("run/corpus", "corpus.json"), ("job", "assessment.json")):
+        (tmp_path / made).mkdir(exist_ok=True)
+        (tmp_path / made / mark).write_text("{}")
+        (tmp_path / made / "report.md").write_text(STORY)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "c.txt").write_text(STORY)
+    (found,) = parse_sources([str(tmp_path)])
+    assert [file.relative_to(tmp_path).as_posix() for file in found.files] == ["b.txt", "sub/a.txt"]
+
+
+def test_a_year_behind_a_hub_name_is_its_config(tmp_path: Path) -> None:
+    assert [(s.name, s.weight) for s in parse_sources(["hf:a/b:2023", "hf:a/b:2", "hf:a/b:2023:3", "hf:a/b"])] == [
+        ("hf:a/b:2023", None), ("hf:a/b", 2.0), ("hf:a/b:2023", 3.0), ("hf:a/b", None),
+    ]  # fmt: skip
+    with pytest.raises(SmallfryError, match="cannot be a file's name"):
+        parse_sources(["x" * 300])
+
+
+def test_line_ends_of_other_systems_are_no_broken_characters(tmp_path: Path) -> None:
+    lines = [f"short line {i}" for i in range(12)]
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "\r\n".join(lines)}) + "\n" + json.dumps({"text": "\r".join(lines)}) + "\n")
+    assert read(path)[0] == ["\n".join(lines)] * 2
+    assert fault(read(path)[0][0], frozenset(STEPS)) is None
+
+
+def test_a_first_row_without_text_is_not_a_missing_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": null}\n{"text": "here"}\n')
+    found, tally = read(path)
+    assert found == ["here"] and tally["rows without text"] == 1
+
+
+def test_parquet_text_that_is_no_utf8_is_replaced_and_counted(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = pa.array([b"caf\xe9 au lait", b"plain", None]).cast(pa.binary())
+    bad = pa.StringArray.from_buffers(3, column.buffers()[1], column.buffers()[2], column.buffers()[0])
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": bad}), path)
+    found, tally = read(path)
+    assert found == ["caf\ufffd au lait", "plain"]
+    assert (tally["replaced characters"], tally["rows without text"]) == (1, 1)
+
+
 # ---- benchmark items ------------------------------------------------------------------------------------------------
 
 
@@ -363,10 +428,11 @@ def test_items_that_are_met_are_counted() -> None:
     long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
     tasks = {"quiz": [runs.of(long), runs.of(STORY), runs.of("too short to tell")]}
     items = Items(np.unique(np.concatenate(tasks["quiz"])), tasks)
-    found = set(among(runs.of(f"It begins: {long.upper()}, and so on."), items.hashes))
+    met = runs.of(f"It begins: {long.upper()}, and so on.")
+    found = set(met[among(met, items.hashes)].tolist())
     assert found and items.met(found) == [{"task": "quiz", "n": 2, "found": 1, "short": 1}]
     assert items.met(set()) == [{"task": "quiz", "n": 2, "found": 0, "short": 1}]
-    assert not among(runs.of("something else entirely " * 8), items.hashes)
+    assert not among(runs.of("something else entirely " * 8), items.hashes).any()
 
 
 def test_items_of_a_folder(tmp_path: Path) -> None:
@@ -376,6 +442,6 @@ def test_items_of_a_folder(tmp_path: Path) -> None:
     (folder / "piqa.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     items = items_of(tmp_path)
     assert [len(each) for each in items.tasks.values()] == [2] and not items.stories
-    assert len(among(Runs().of(STORY), items.hashes)) == len(STORY.split()) - 12
+    assert among(Runs().of(STORY), items.hashes).sum() == len(STORY.split()) - 12
     with pytest.raises(SmallfryError, match="no benchmark data"):
         items_of(tmp_path / "nothing")

@@ -152,6 +152,47 @@ def test_a_mixture_drops_in_the_second_what_the_first_has(tmp_path: Path) -> Non
     assert sorted(texts_of(corpus) + documents.texts) == sorted(STORIES[:300])
 
 
+def test_every_source_of_a_mixture_is_in_what_is_measured(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a.jsonl", STORIES[:300]), write(tmp_path / "b.jsonl", STORIES[300:])
+    corpus = prepare(tmp_path / "c", settings(a, b, held_out=0.3))
+    some = held_out(corpus, most=5000)
+    share = [some.sources.count(str(path)) for path in (a, b)]
+    assert min(share) >= 3 and abs(share[0] - share[1]) <= 2
+
+
+def test_a_corpus_of_one_document_is_trained_on(tmp_path: Path) -> None:
+    text = next(text for text in STORIES if fingerprint(text)[1] < 0.1)
+    corpus = prepare(tmp_path / "c", settings(write(tmp_path / "a.jsonl", [text]), vocab=300))
+    assert texts_of(corpus) == [text] and not held_out(corpus).texts
+
+
+def test_sections_of_one_document_are_on_one_side_also_when_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smallfry.corpus.build.SHARD_TOKENS", 9000)
+    books = ["\n".join(f"Book {n}. {story}" for story in STORIES[60 * n : 60 * n + 60]) for n in range(10)]
+    for n, book in enumerate(books):
+        books[n] = book * 3  # some sections each
+    how = settings(write(tmp_path / "a.jsonl", books), held_out=0.6, steps=frozenset())
+    whole = prepare(tmp_path / "whole", how)
+    sides = [{text.split(".")[0] for text in texts if text.startswith("Book")} for texts in
+             (texts_of(whole), held_out(whole).texts)]  # fmt: skip
+    assert sides[0] and sides[1] and not sides[0] & sides[1] and len(whole.shards) > 3
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.shards == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        prepare(tmp_path / "again", how, watch=stop)
+    prepare(tmp_path / "again", how)
+    again, once = ({n: d for n, d in files(tmp_path / f).items() if n[-4:] != "json"} for f in ("again", "whole"))
+    assert again == once and len(once) > 4
+
+
 def test_nothing_left_is_told(tmp_path: Path) -> None:
     a = write(tmp_path / "a.jsonl", STORIES[:50])
     with pytest.raises(
@@ -365,8 +406,9 @@ def test_the_held_out_sample_is_fixed_and_the_final_one_bounded(finished: Path) 
     assert sample(documents) == documents.texts  # they are few
     assert len(sample(documents, 2000)) == -(-len(documents.texts) // round(sum(map(len, documents.texts)) / 2000))
     some = held_out(corpus, most=3000)
-    assert some.texts == documents.texts[: len(some.texts)] and some.total == len(documents.texts)
-    assert sum(map(len, some.texts)) <= 3000
+    places = [documents.texts.index(text) for text in some.texts]
+    assert places[0] == 0 and places[-1] > 0.8 * len(documents.texts) and len(set(np.diff(places))) <= 2  # all along
+    assert some.total == len(documents.texts) and 2000 < sum(map(len, some.texts)) < 4500
     assert 1.0 < unigram_bits(corpus, documents.texts) < 4.0
 
 

@@ -209,6 +209,12 @@ def test_as_many_examples_as_were_asked_for(tmp_path: Path) -> None:
     assert write_examples(teacher, job().train, 25, 7, kind="classify", kept=kept) == found and not teacher.shown
 
 
+def test_a_job_of_one_row_is_asked_about_again_and_again() -> None:
+    teacher = Answers(lambda shown: json.dumps({"input": f"red kite {len(teacher.shown)}", "output": "RED"}))
+    found = write_examples(teacher, [Example("red thing", "RED")], 20, 0, kind="classify")
+    assert len(found) == 20 and len(set(teacher.shown)) == 1
+
+
 # ---- models as teachers ---------------------------------------------------------------------------------------------
 
 

@@ -107,6 +107,22 @@ def test_the_key_is_never_told(server: Server, monkeypatch: pytest.MonkeyPatch) 
     assert "hush" not in str(caught.value) and "127.0.0.1:9" in str(caught.value)
 
 
+def test_a_key_out_of_a_file_of_another_system_is_taken_without_its_line_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, "hush-hush\r\n")
+    assert server.endpoint().complete(TURNS) == "yes" and server.seen[0]["key"] == "Bearer hush-hush"
+    monkeypatch.setenv(KEY, "hush\nhush")
+    with pytest.raises(SmallfryError, match=f"{KEY}: holds characters that are of no key") as caught:
+        server.endpoint().complete(TURNS)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_malformed_address_is_told() -> None:
+    with pytest.raises(SmallfryError, match="is no address"):
+        is_address("http://[::1/v1")
+
+
 def test_redirects_are_not_followed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, "hush-hush")
     server.plays(lambda h, body: h.say("no", 302, {"Location": f"{server.url}/elsewhere"}))

@@ -166,6 +166,48 @@ def test_forced_runs_keep_the_corpus_that_fits_and_replace_the_rest(
     assert read_json(out / "config.json")["vocab_size"] == 300
 
 
+def test_a_mistake_costs_no_earlier_run(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(corpus, out=out, **(TINY | {"tokens": 4096}))
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    for words, wrong, match in (
+        (tmp_path / "typo.txt", {}, "no such file"), (corpus, {"size": "10k"}, "10k"),
+        (corpus, {"tokenizer": str(tmp_path / "none.json")}, "none.json"), (corpus, {"seed": -1}, "--seed -1"),
+    ):  # fmt: skip
+        with pytest.raises(SmallfryError, match=match):
+            pretrain(words, out=out, force=True, **(TINY | wrong))
+        assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert pretrain(out=out, resume=True).steps == 1
+    again = pretrain(corpus, out=out, force=True, **(TINY | {"tokens": 8192}))
+    assert again.steps == 2 and not (out / ".before").exists()
+
+
+def test_a_run_may_stand_in_the_folder_that_it_reads(tmp_path: Path, corpus: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "tales.jsonl").write_bytes(corpus.read_bytes())
+    out = folder / "runs" / "a"
+    first = pretrain(folder, out=out, **(TINY | {"tokens": 4096}))
+    second = pretrain(folder, out=out, force=True, **(TINY | {"tokens": 4096}))
+    assert first.corpus["sha256"] == second.corpus["sha256"]
+    third = pretrain(out, out=tmp_path / "b", size="80k", tokens=4096, seq_len=32)  # a run's directory is its corpus
+    assert third.corpus["sha256"] == first.corpus["sha256"]
+
+
+def test_a_plan_is_for_the_corpus_it_was_made_for(tmp_path: Path, corpus: Path) -> None:
+    made, out = tmp_path / "made", tmp_path / "run"
+    pretrain(corpus, out=made, **(TINY | {"tokens": 4096}))
+    with pytest.raises(SmallfryError, match="interrupted"):
+        pretrain(made / "corpus", out=out, size="60k", tokens=20_000, watcher=Recorder(at_step=2, act=terminate))
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(json.dumps({"text": text}) for text in STORIES[:300]) + "\n")
+    tokens = tmp_path / "tokenizer.json"
+    tokens.write_bytes((made / "tokenizer.json").read_bytes())
+    pretrain(other, out=made, force=True, tokenizer=str(tokens), **(TINY | {"tokens": 4096}))
+    with pytest.raises(SmallfryError, match="is another corpus than the run was begun with"):
+        pretrain(out=out, resume=True)
+
+
 def test_a_corpus_is_used_by_other_runs(finished: tuple[Path, Any, Recorder], tmp_path: Path) -> None:
     prepared = finished[0] / "corpus"
     done = pretrain(prepared, out=tmp_path / "a", size="80k", tokens=4096, seq_len=32)

@@ -132,6 +132,12 @@ def test_files_of_problems_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(found.train) + len(found.valid) in (199, 200) and 1 <= len(found.valid) < 30
     assert found.test[1] == Problem("x", "1000", "by thought\n#### 1000")
     assert read_test(path) == found.test
+    plain = write(tmp_path / "plain.jsonl", [{"question": f"q{i}", "answer": f"#### {i}"} for i in range(100)])
+    beside = read_test(plain)  # it does not say: all of it is for measuring
+    assert len(beside) == 100
+    apart = read_problems([str(path)], apart=beside)
+    assert not {p.question for p in beside} & {p.question for p in (*apart.train, *apart.valid)}
+    assert len(apart.train) + len(apart.valid) == 100
     monkeypatch.setattr("smallfry.tuning.problems._COUNTS", {"train": 300, "valid": 20, "test": 50})
     both = read_problems([str(path), "arithmetic"], levels=[1, 2])
     assert both.facts["train"] > found.facts["train"] and {p.level for p in both.test} == {0, 1, 2}
@@ -139,7 +145,7 @@ def test_files_of_problems_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(("row", "says"), [
     ({"question": "q", "answer": "none"}, "line 2"), ({"question": "", "answer": "#### 1"}, "no question"),
-    ({"answer": "#### 1"}, "no question"), ({"question": "q", "answer": "#### 1", "split": "dev"}, "'dev'"),
+    ({"answer": "#### 1"}, "no question"), ({"question": "q", "answer": "#### 1", "split": "other"}, "'other'"),
     ({"question": "q", "answer": "a", "final": "many"}, "no number"),
 ])  # fmt: skip
 def test_rows_that_are_no_problems_are_named(tmp_path: Path, row: dict[str, object], says: str) -> None:
@@ -339,6 +345,17 @@ def test_a_step_in_which_all_agree_moves_nothing_and_is_not_given_up_at_once() -
     batch = data.batch(0)
     assert len(batch.ids) == 1 and not batch.weights.any()
     assert data.steps[0].draws == 8 and data.steps[0].reward == 0.0 and data.steps[0].mixed == 0.0
+
+
+def test_the_reward_that_is_noted_is_of_all_that_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Rollouts(tiny(), TOKENIZER, PROBLEMS, HOW, 10)
+    found = iter([np.zeros, lambda n: np.arange(n) % 2 == 0])  # nothing to learn from the first draw, then something
+    monkeypatch.setattr(
+        "smallfry.tuning.rollouts.Answerer.rewards", lambda self, asked, answers: next(found)(len(answers)) * 1.0
+    )
+    data.batch(0)
+    step = data.steps[0]
+    assert (step.draws, step.reward, step.solved, step.mixed) == (2, 0.25, 0.5, 0.5)
 
 
 def test_reinforcing_brings_about_what_is_rewarded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,20 @@ def test_a_forced_run_replaces_the_one_before(model: Path, chat: Path, tmp_path:
     assert first.steps == second.steps == 1 and first.after.loss != second.after.loss
 
 
+def test_a_mistake_costs_no_earlier_model(model: Path, chat: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = tune(model, chat, out=out, tokens=600)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    for who, what, wrong, match in (
+        (model, tmp_path / "typo.jsonl", {}, "no such file"), (tmp_path / "typo", chat, {}, "no such model"),
+        (model, chat, {"seed": -1}, "--seed -1"), (model, chat, {"mix": "none:0.5"}, "no corpus"),
+    ):  # fmt: skip
+        with pytest.raises(SmallfryError, match=match):
+            tune(who, what, out=out, force=True, **wrong)
+        assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert tune(out=out, resume=True).to_dict() == done.to_dict()
+
+
 def test_text_keeps_its_share(chat: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n\n\n".join(f"{t.strip()} {i}" for i, t in enumerate(TEXT)))

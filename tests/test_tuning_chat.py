@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ import numpy as np
 import pytest
 
 from smallfry.corpus import CorpusData, CorpusSettings, open_corpus, prepare
+from smallfry.data import Batch
 from smallfry.errors import SmallfryError
 from smallfry.tokenizer import ASSISTANT, CHAT_TEMPLATE, END, MIN_VOCAB, USER, Tokenizer
+from smallfry.training.epochs import MadeBatches
+from smallfry.tuning.chat import ChatTuning
 from smallfry.tuning.chatdata import ChatData, MixedData, answer_sums, rows_of, spell
 from smallfry.tuning.conversations import Conversation, Message, hold_out, normal, read_conversations
 from smallfry.tuning.kinds import kind_of
+from smallfry.tuning.record import TuneSettings
+from smallfry.tuning.start import open_model
 from smallfry.tuning.stretches import Stretches
-from tests.tuning_models import COLOURS, TEXT, TOKENIZER, exchanges, network, pieces, write_rows
+from tests.tuning_models import COLOURS, TEXT, TOKENIZER, exchanges, network, pieces, save, write_rows
 
 BYTES = Tokenizer.train([], MIN_VOCAB)
 DATA = Path(__file__).parents[2] / "shared" / "data" / "chat"
@@ -173,7 +179,8 @@ def test_text_is_strewn_among_the_conversations(tmp_path: Path) -> None:
     text.write_text("\n\n\n".join(t.strip() * 4 + str(i) for i, t in enumerate(TEXT)))
     prepare(tmp_path / "corpus", CorpusSettings((str(text),), 300), workers=1)
     corpus = CorpusData(open_corpus(tmp_path / "corpus"), 32, 256, 1, 0)
-    mixed = MixedData(ChatData(conversations(40), TOKENIZER, 64, 256, 0), corpus, 0.5)
+    own = ChatData(conversations(40), TOKENIZER, 64, 256, 0)
+    mixed = MixedData(own, corpus, 0.5, own.tokens_per_epoch())
     first, second = mixed.epoch(0), mixed.epoch(1)
     chat = [bool((b.ids[:, 0] == USER).all()) for b in first]
     tokens = [
@@ -181,9 +188,23 @@ def test_text_is_strewn_among_the_conversations(tmp_path: Path) -> None:
     ]
     assert 0.4 < tokens[1] / sum(tokens) < 0.6
     texts = [i for i, is_chat in enumerate(chat) if not is_chat]
-    assert len(texts) == mixed.extra and max(np.diff(texts)) <= 3
+    assert mixed.text_tokens == tokens[1] and len(texts) == mixed.extra and max(np.diff(texts)) <= 3
     assert first[texts[0]].ids.tobytes() == corpus.batch(0).ids.tobytes()
     assert second[texts[0]].ids.tobytes() == corpus.batch(mixed.extra).ids.tobytes()
+
+
+def test_batches_are_not_made_only_to_be_counted(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Taught:  # a teacher's forward pass at every batch
+        def epoch(self, epoch: int) -> Sequence[Batch]:
+            own = ChatData(conversations(40), TOKENIZER, 64, 256, 0).epoch(epoch)
+            return MadeBatches(len(own), lambda at: asked.append(at) or own[at])
+
+    rows = write_rows(tmp_path / "chat.jsonl", exchanges(40))
+    settings = TuneSettings(str(save(tmp_path / "tiny")), (str(rows),), tokens=600)
+    made = ChatTuning(settings, open_model(settings.model), read_conversations([str(rows)]), lambda own: Taught(), None)
+    assert made.plan.steps and not asked
 
 
 def test_measured_answers_are_those_of_the_loss() -> None:
@@ -235,6 +256,20 @@ def test_every_spelling_of_a_conversation_is_read(tmp_path: Path, row: dict[str,
 def test_a_system_message_between_is_not_learned() -> None:
     turns = [Message("user", "a"), Message("system", "s"), Message("assistant", "b")]
     assert normal(turns, Counter()) == (Message("user", "a"), Message("assistant", "b"))
+
+
+def test_what_is_held_out_anywhere_is_learned_nowhere(tmp_path: Path) -> None:
+    rows = exchanges(90)
+    one = write_rows(tmp_path / "one.jsonl", rows)
+    both = write_rows(tmp_path / "both.jsonl", exchanges(160))
+    read = read_conversations([str(one), str(both)])
+    assert not set(read.train) & set(read.valid) and read.counts["left out: held out elsewhere"] >= 1
+    assert len(read.source_of) == len(read.train) and set(read.source_of) == {0, 1}
+    split = [{**row, "split": "train"} for row in rows] + [{**row, "split": "test"} for row in rows[:20]]
+    read = read_conversations([str(write_rows(tmp_path / "split.jsonl", split))])
+    assert (len(read.train), len(read.valid)) == (70, 20) and not set(read.train) & set(read.valid)
+    with pytest.raises(SmallfryError, match="all its rows are of split valid or test"):
+        read_conversations([str(write_rows(tmp_path / "test.jsonl", [{**row, "split": "test"} for row in rows]))])
 
 
 def test_bad_rows_are_left_out_counted_and_the_first_is_told(tmp_path: Path) -> None:

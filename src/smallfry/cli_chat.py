@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from smallfry.predictor import ModelPredictor
     from smallfry.writer import Writer
 
-# What would move the cursor or change the terminal: a model of bytes may write any of it.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 Answer = Callable[[Conversation, str], Exchange | None]  # None: nothing was written
 Draw = Callable[[Conversation], "Sampling | None"]
 
@@ -93,12 +90,12 @@ def chat(
 def _talk(talk: Conversation, answer: Answer, name: str) -> None:
     """Lines until there are no more."""
     at_terminal = sys.stdin.isatty()
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")  # a pipe, or a terminal of another encoding, may give what is no text
     if at_terminal:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  (input() then edits lines and remembers them)
         errors.print(f"{name}: /help lists what can be done, Ctrl-D ends", style="dim", markup=False, highlight=False)
-    elif hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="replace")  # a pipe may hold bytes that are no text
     try:
         while not talk.ended and (line := _ask(at_terminal)) is not None:
             if line.startswith("/") and not line.startswith("//"):
@@ -218,4 +215,4 @@ class _Stopping:
 
 def _show(text: str) -> None:
     """Text of a model on stdout, at once."""
-    console.print(_CONTROLS.sub("\ufffd", text), end="", markup=False, highlight=False, soft_wrap=True)
+    console.print(text, end="", markup=False, highlight=False, soft_wrap=True)

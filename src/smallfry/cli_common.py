@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -10,11 +11,20 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
+from smallfry.characters import visible
 from smallfry.errors import SmallfryError
 from smallfry.job import Job, Kind, Metric
 
-console = Console(emoji=False)
-errors = Console(stderr=True, emoji=False)
+
+class _SafeConsole(Console):
+    """A console on which no text from outside can do more than be read."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(found) if isinstance(found, str) else found for found in objects), **options)
+
+
+console = _SafeConsole(emoji=False)
+errors = _SafeConsole(stderr=True, emoji=False)
 
 JobArg = Annotated[
     str, typer.Argument(help="A file (.jsonl, .jsonl.gz, .csv, .tsv, .parquet), hf:owner/name, or a built-in name")
@@ -55,8 +65,8 @@ def load_job(
 def print_json(data: Any) -> None:
     """One line of JSON on stdout."""
     line = json.dumps(data, ensure_ascii=False)
-    for char in "\x85\u2028\u2029":  # some programs end a line at them; JSON lets them be written as escapes
-        line = line.replace(char, f"\\u{ord(char):04x}")
+    # Some programs end a line at some of these, terminals obey others; JSON lets them be written as escapes.
+    line = re.sub("[\x7f-\x9f\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", line)
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -67,8 +77,9 @@ def read_inputs(path: Path, column: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line separators inside strings
     except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise SmallfryError(
-            f"{path}: cannot read ({error}); expected UTF-8 JSON lines with a column {column!r}"
+            f"{path}: cannot be read ({reason}); expected UTF-8 JSON lines with a column {column!r}"
         ) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():

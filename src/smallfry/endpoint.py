@@ -24,8 +24,17 @@ _WAITS = (1.0, 4.0)  # seconds between tries
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is the address of an endpoint rather than a file."""
-    return urlsplit(source).scheme in ("http", "https")
+    """Whether a source is the address of an endpoint rather than a file.
+
+    Raises:
+        SmallfryError: It is one, and malformed.
+    """
+    if not source.lower().startswith(("http://", "https://")):
+        return False
+    try:
+        return bool(urlsplit(source).netloc)
+    except ValueError as error:
+        raise SmallfryError(f"{source}: is no address ({error}); expected one such as http://127.0.0.1/v1") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,7 @@ class Endpoint:
     def _sent(self, body: Mapping[str, Any]) -> bytes:
         """The endpoint's reply, read to its end within the timeout."""
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.key) if self.key else None:
+        if key := self._key():
             headers["Authorization"] = f"Bearer {key}"
         address = self.url.rstrip("/") + "/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode("utf-8"), headers)
@@ -111,9 +120,20 @@ class Endpoint:
                 raise http.client.IncompleteRead(bytes(found), reply.length)
         return bytes(found)
 
+    def _key(self) -> str:
+        """The key without white space around it, such as a file's line end.
+
+        Raises:
+            SmallfryError: It has characters that no header can carry.
+        """
+        key = os.environ.get(self.key, "").strip() if self.key else ""
+        if not (key.isascii() and key.isprintable()):
+            raise SmallfryError(f"{self.key}: holds characters that are of no key; set it to the key alone")
+        return key
+
     def _error(self, text: str) -> SmallfryError:
         """One line, in which the key does not stand even where the endpoint repeats it."""
-        key = os.environ.get(self.key) if self.key else None
+        key = self._key()
         line = " ".join(text.split())[:300]
         return SmallfryError(f"{self.option} {self.shown}: {line.replace(key, '***') if key else line}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smallfry.candidates import SCORE_FLOOR, Prediction
+from smallfry.characters import visible
 from smallfry.engine.decoding import Backend, Engine
 from smallfry.engine.loading import EngineName, load_backend
 from smallfry.engine.weights import Kind
@@ -126,7 +127,7 @@ class ModelPredictor:
         try:
             tokenizer = Tokenizer.load(path / "tokenizer.json", card["form"]["units"])
             form = Form.from_dict(card["form"], tokenizer)
-            name, max_new = str(card["name"]), int(card["max_new"])
+            name, max_new = visible(str(card["name"])), int(card["max_new"])
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
             raise SmallfryError(f"{path / 'smallfry.json'}: not a card this smallfry reads ({error!r})") from None
         if tokenizer.vocab_size > loaded.backend.shape.vocab_size:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as HfTokenizer
 
 from smallfry.architecture import MAX_POSITIONS
 from smallfry.calculator import calculator
+from smallfry.characters import visible
 from smallfry.conversation import Fitted, fit, own_ids
 from smallfry.engine.decoding import Backend, Sampling, Session, pick
 from smallfry.engine.loading import EngineName, load_backend
@@ -92,7 +93,7 @@ class Writer:
         if tokenizer.get_vocab_size() > loaded.backend.shape.vocab_size:
             raise SmallfryError(f"{path / 'tokenizer.json'}: has more tokens than the model has rows; they do not fit")
         return Writer(
-            str(card.get("name") or path.name), loaded.backend, tokenizer, ends, own,
+            visible(str(card.get("name") or path.name)), loaded.backend, tokenizer, ends, own,
             template if isinstance(template, str) else "", bool(card.get("chat")) or bool(template), loaded.notice,
             int(config.get("max_position_embeddings") or MAX_POSITIONS),
         )  # fmt: skip

@@ -7,9 +7,10 @@ from smallfry.corpus.cleaning import STEPS, parse_steps
 from smallfry.corpus.readers import Reading
 from smallfry.corpus.report import report
 from smallfry.corpus.rows import CorpusData
-from smallfry.corpus.shards import Corpus, is_corpus, open_corpus
+from smallfry.corpus.shards import Corpus, corpus_in, is_corpus, open_corpus
+from smallfry.corpus.sources import parse_sources
 
 __all__ = [
-    "STEPS", "Corpus", "CorpusData", "CorpusSettings", "Reading", "is_corpus", "open_corpus", "parse_steps", "prepare",
-    "report",
+    "STEPS", "Corpus", "CorpusData", "CorpusSettings", "Reading", "corpus_in", "is_corpus", "open_corpus",
+    "parse_sources", "parse_steps", "prepare", "report",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from smallfry.corpus.cleaning import STEPS, Items, NearDuplicates, Signer, fingerprint
-from smallfry.corpus.readers import Reading
+from smallfry.corpus.readers import Reading, Section
 from smallfry.corpus.sample import held_out_share, take_sample
 from smallfry.corpus.shards import (
     DTYPES,
@@ -182,7 +182,8 @@ class _Builder:
         self.seen: set[int] = set()
         self.near = NearDuplicates() if "near-duplicates" in settings.steps else None
         self.protected_keys: set[int] = set()
-        self.protected = 0  # the first so many documents that `near` knows are the suites' stories
+        self.protected: NearDuplicates | None = None  # the suites' stories, which are never forgotten
+        self.draw = 0.0  # of the document that the latest section belongs to
         self._clear()
 
     def _clear(self) -> None:
@@ -201,12 +202,12 @@ class _Builder:
         hashes = self.items.hashes if self.items is not None else np.empty(0, dtype=np.uint64)
         task = Task(self.folder / TOKENIZER, self.settings.steps, hashes, dtype)
         for number in range(source, len(self.sources)):
-            texts = self.sources[number].documents(self.settings.reading, self.read[number])
+            sections = self.sources[number].documents(self.settings.reading, self.read[number])
             start = position if number == source else 0
             self.position = start
-            with contextlib.closing(work(task, itertools.islice(texts, start, None), workers)) as results:
-                for text, done in results:
-                    self._take(number, text, done)
+            with contextlib.closing(work(task, itertools.islice(sections, start, None), workers)) as results:
+                for section, done in results:
+                    self._take(number, section, done)
                     if self.tokens >= SHARD_TOKENS:
                         self._commit(number, dtype)
             if self.ids or self.held:
@@ -234,6 +235,8 @@ class _Builder:
             raise SmallfryError(f"{self.sources[0].name}: holds no text that passes the filters; see --skip")
         self.share = held_out_share(sample) if settings.held_out is None else settings.held_out
         texts = [text for text, draw in sample.texts if draw >= self.share]
+        if not texts and sample.whole and settings.held_out is None:  # so few that all of them drew the same
+            self.share, texts = 0.0, [text for text, _ in sample.texts]
         if settings.tokenizer is not None:
             tokenizer = load_tokenizer(settings.tokenizer)
             self.say(f"tokenizer: {settings.tokenizer}, vocabulary {tokenizer.vocab_size:,}")
@@ -257,11 +260,11 @@ class _Builder:
         """Let the suites' held-out stories count as documents that stood before."""
         if self.items is None or "contaminated" not in self.settings.steps:
             return
-        signer = Signer() if self.near is not None else None
-        for story in self.items.stories:
-            self.protected_keys.add(fingerprint(story)[0])
-            if self.near is not None and signer is not None:
-                self.protected = self.near.add(signer(story)) + 1
+        self.protected_keys = {fingerprint(story)[0] for story in self.items.stories}
+        if self.near is not None:
+            signer, self.protected = Signer(), NearDuplicates(len(self.items.stories))
+            for story in self.items.stories:
+                self.protected.add(signer(story))
 
     def _resume(self) -> tuple[int, int]:
         """Take in the shards that stand; the source and the document to go on with."""
@@ -288,6 +291,7 @@ class _Builder:
             if not len(read) == len(counts) == len(self.sources):
                 raise ValueError("counts of other sources")
             self.read, self.counts, self.met = read, counts, set(last.extra["met"])
+            self.draw = float(last.extra["draw"])
         except (IndexError, KeyError, TypeError, ValueError) as error:
             path = last.path(self.folder, ".json")
             raise SmallfryError(f"{path}: damaged ({error!r}); use --force to begin anew") from None
@@ -312,8 +316,10 @@ class _Builder:
 
     # ---- documents ------------------------------------------------------------------------------------------------
 
-    def _take(self, source: int, text: str, done: Done) -> None:
-        """Decide on one document."""
+    def _take(self, source: int, section: Section, done: Done) -> None:
+        """Decide on one document, or a section of it."""
+        if section.draws:
+            self.draw = done.draw
         self.position += 1
         counts = self.counts[source]
         counts["documents"] += 1
@@ -329,9 +335,9 @@ class _Builder:
         if self.near is not None and done.signature is not None:
             self.near.add(done.signature)
             self.signatures.append(done.signature)
-        if done.draw < self.share:
+        if self.draw < self.share:
             counts["held out"] += 1
-            row = {"text": text, "source": self.sources[source].name}
+            row = {"text": section.text, "source": self.sources[source].name}
             self.held.append(json.dumps(row, ensure_ascii=False) + "\n")
             return
         assert done.ids is not None
@@ -350,10 +356,9 @@ class _Builder:
             return "contaminated"
         if "duplicates" in steps and done.key in self.seen:
             return "duplicates"
-        if self.near is not None and done.signature is not None:
-            found = self.near.find(done.signature)
-            if found is not None:
-                return "contaminated" if found < self.protected else "near-duplicates"
+        for index, name in ((self.protected, "contaminated"), (self.near, "near-duplicates")):
+            if index is not None and done.signature is not None and index.near(done.signature):
+                return name
         return None
 
     def _progress(self) -> Progress:
@@ -373,7 +378,7 @@ class _Builder:
         extra = {
             "held_sha256": hashlib.sha256(held).hexdigest(), "seen_sha256": hashlib.sha256(seen).hexdigest(),
             "read": [dict(read) for read in self.read], "counts": [dict(counts) for counts in self.counts],
-            "met": sorted(self.met),
+            "met": sorted(self.met), "draw": self.draw,
         }  # fmt: skip
         shard = Shard(
             len(self.shards), source, "uint16" if dtype.itemsize == 2 else "uint32", len(ids), len(self.ids),

@@ -10,13 +10,13 @@ import hashlib
 import re
 import zlib
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from smallfry.errors import SmallfryError
+from smallfry.evals.suites.contamination import WordHashes
 
 MIN_CHARS = 20
 MIN_LETTERS = 0.3
@@ -46,7 +46,6 @@ STEPS: dict[str, str] = {
 _WORD = re.compile(r"\w+")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]")  # all but tab and line feed; U+FFFD
 _POWERS = np.array([pow(0x9E3779B97F4A7C15, k, 2**64) for k in range(SHINGLE)], dtype=np.uint64)
-_MOST_WORDS = 200_000  # whose hashes are remembered
 
 
 def parse_steps(skip: str) -> frozenset[str]:
@@ -101,7 +100,7 @@ class Signer:
 
     def __init__(self) -> None:
         self._empty = _minhash()
-        self._words: dict[str, int] = {}
+        self._hash = WordHashes()
 
     def __call__(self, text: str) -> np.ndarray:
         """The signature: ``(PERMUTATIONS,)`` uint32. A text of fewer words than a run is one run."""
@@ -114,15 +113,6 @@ class Signer:
         self._empty.clear()
         self._empty.update_batch(np.unique(mixed).tolist())
         return np.array(self._empty.hashvalues, dtype=np.uint32)
-
-    def _hash(self, word: str) -> int:
-        known = self._words.get(word)
-        if known is None:
-            if len(self._words) >= _MOST_WORDS:
-                self._words.clear()
-            known = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-            self._words[word] = known
-        return known
 
 
 class NearDuplicates:
@@ -145,14 +135,13 @@ class NearDuplicates:
         self._next = 0
         self.window = window
 
-    def find(self, signature: np.ndarray) -> int | None:
-        """The number of a remembered document that is nearly the same, or None."""
-        found: list[int] = sorted(self._index.query(self._wrap(signature)))
-        agree = (n for n in found if float(np.mean(self._signatures[n] == signature)) >= NEAR_JACCARD)
-        return next(agree, None)
+    def near(self, signature: np.ndarray) -> bool:
+        """Whether a remembered document is nearly the same."""
+        found: list[int] = self._index.query(self._wrap(signature))
+        return any(float(np.mean(self._signatures[n] == signature)) >= NEAR_JACCARD for n in found)
 
-    def add(self, signature: np.ndarray) -> int:
-        """Remember a document and return its number."""
+    def add(self, signature: np.ndarray) -> None:
+        """Remember a document."""
         number = self._next
         self._next += 1
         self._index.insert(number, self._wrap(signature), check_duplication=False)
@@ -162,7 +151,6 @@ class NearDuplicates:
             oldest = self._order.popleft()
             self._index.remove(oldest)
             del self._signatures[oldest]
-        return number
 
     def _wrap(self, signature: np.ndarray) -> Any:
         self._asked.hashvalues = signature
@@ -223,11 +211,3 @@ class Items:
             hits = sum(bool(np.isin(runs, some).any()) for runs in told) if len(some) else 0
             rows.append({"task": task, "n": len(told), "found": hits, "short": len(each) - len(told)})
         return rows
-
-
-def among(hashes: np.ndarray, known: np.ndarray) -> Sequence[int]:
-    """Those of ``hashes`` that are in the sorted ``known``."""
-    if not len(known) or not len(hashes):
-        return ()
-    at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-    return [int(h) for h in np.unique(hashes[known[at] == hashes])]

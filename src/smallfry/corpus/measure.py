@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from smallfry.tokenizer import SPECIALS
 SAMPLE_BYTES = 64_000
 """Held-out text that is measured while a training runs."""
 MOST_BYTES = 5_000_000
-"""Held-out text that is measured at its end; of more, the first documents."""
+"""Held-out text that is measured at its end; of more, documents spread evenly over each source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,19 @@ class Measured:
 
 
 def held_out(corpus: Corpus, most: int = MOST_BYTES) -> HeldOut:
-    """The corpus's held-out documents, the first ones where they are many bytes."""
+    """The corpus's held-out documents; where they are more than ``most`` bytes, the same share of each source's."""
+    path, sha256 = corpus.path / HELD_OUT, corpus.index["held_out_sha256"]
+    sizes = [len(text.encode()) for text, _ in read_held_out(path, sha256)]
+    share = min(1.0, most / max(1, sum(sizes)))
     texts: list[str] = []
     sources: list[str] = []
-    total = size = 0
-    for text, source in read_held_out(corpus.path / HELD_OUT, corpus.index["held_out_sha256"]):
-        total += 1
-        size += len(text.encode())
-        if size <= most or not texts:
+    met: Counter[str] = Counter()  # documents of each source so far
+    for text, source in read_held_out(path, sha256):
+        number, met[source] = met[source], met[source] + 1
+        if math.floor(number * share) > math.floor((number - 1) * share):  # the first, and evenly from there
             texts.append(text)
             sources.append(source)
-    return HeldOut(texts, sources, total)
+    return HeldOut(texts, sources, len(sizes))
 
 
 def sample(documents: HeldOut, most: int = SAMPLE_BYTES) -> list[str]:

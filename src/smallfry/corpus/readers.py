@@ -16,13 +16,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
+from smallfry.characters import whole_text
 from smallfry.errors import SmallfryError
 from smallfry.loading.readers import CHUNK_BYTES, MAX_GZIP_RATIO, MAX_LINE_BYTES, RATIO_FREE_BYTES
 
 SECTION = 20_000
 """Characters a document has at most: a longer one is cut at a paragraph, a line or a sentence into several."""
+TOGETHER = 10
+"""Sections of one document that are held out together or not at all: about an article, or some chapters of a book."""
 END_OF_TEXT = "<|endoftext|>"
 KINDS: dict[str, Literal["text", "jsonl", "parquet"]] = {
     ".txt": "text", ".text": "text", ".md": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
@@ -33,6 +36,19 @@ _BLANK = re.compile(r"\n(?:[ \t]*\n)+")
 _BLANKS = re.compile(r"\n(?:[ \t]*\n){2,}")
 _MANY_BROKEN, _BROKEN_SHARE = 10, 0.01
 _REPLACEMENT = "\ufffd"
+
+
+class Section(NamedTuple):
+    """A document, or a part of a long one.
+
+    Args:
+        text: What it says.
+        draws: Whether it draws whether it is held out; else it goes where the one before it went, so that a text is not
+            measured whose neighbours are learned.
+    """
+
+    text: str
+    draws: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +74,10 @@ def kind_of(path: Path) -> Literal["text", "jsonl", "parquet"] | None:
     return None if packed and kind == "parquet" else kind
 
 
-def file_documents(path: Path, reading: Reading, tally: Counter[str]) -> Iterator[str]:
+def file_documents(path: Path, reading: Reading, tally: Counter[str]) -> Iterator[Section]:
     """The documents of one file, stripped, empty ones left out, long ones cut.
+
+    Sections of a document draw together, `TOGETHER` at a time; where a whole text file is one document, each by itself.
 
     Args:
         path: A file whose `kind_of` is known.
@@ -71,15 +89,17 @@ def file_documents(path: Path, reading: Reading, tally: Counter[str]) -> Iterato
     """
     kind = kind_of(path)
     if kind == "text":
-        pieces = _text_pieces(path, reading.separator, tally)
-    elif kind == "jsonl":
+        yield from _text_sections(path, reading.separator, tally)
+        return
+    if kind == "jsonl":
         pieces = _column(str(path), "line", _json_rows(path, tally), reading.column, tally)
     else:
-        pieces = _column(str(path), "row", _parquet_rows(path, reading.column), reading.column, tally)
-    return _sections(pieces, tally)
+        pieces = _column(str(path), "row", _parquet_rows(path, reading.column, tally), reading.column, tally)
+    for text in pieces:
+        yield from _sections(text, tally)
 
 
-def hub_documents(source: str, reading: Reading, tally: Counter[str]) -> Iterator[str]:
+def hub_documents(source: str, reading: Reading, tally: Counter[str]) -> Iterator[Section]:
     """The documents of a data set of the Hugging Face hub, streamed.
 
     Args:
@@ -110,30 +130,25 @@ def hub_documents(source: str, reading: Reading, tally: Counter[str]) -> Iterato
                 "the split (hf:owner/name@split) and the network"
             ) from None
 
-    return _sections(_column(source, "row", rows(), reading.column, tally), tally)
+    for text in _column(source, "row", rows(), reading.column, tally):
+        yield from _sections(text, tally)
 
 
 # ---- documents ------------------------------------------------------------------------------------------------------
 
 
-def _sections(texts: Iterable[str], tally: Counter[str]) -> Iterator[str]:
-    for text in texts:
-        rest = whole_characters(text, tally).strip()
-        while rest:
-            section, rest = cut(rest)
-            if rest:
-                tally["cuts"] += 1
-            yield section
-
-
-def whole_characters(text: str, tally: Counter[str]) -> str:
-    """The text with half characters (lone surrogates, which JSON can spell and UTF-8 cannot) replaced."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        tally["replaced characters"] += sum("\ud800" <= char <= "\udfff" for char in text)
-        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
-    return text
+def _sections(text: str, tally: Counter[str], before: int = 0) -> Iterator[Section]:
+    """A document's sections; ``before`` of them stood before this part of it."""
+    whole = whole_text(text)
+    if whole is not text:
+        tally["replaced characters"] += whole.count(_REPLACEMENT) - text.count(_REPLACEMENT)
+    rest = whole.replace("\r\n", "\n").replace("\r", "\n").strip()
+    while rest:
+        section, rest = cut(rest)
+        if rest:
+            tally["cuts"] += 1
+        yield Section(section, before % TOGETHER == 0)
+        before += 1
 
 
 def cut(text: str, most: int = SECTION) -> tuple[str, str]:
@@ -152,7 +167,7 @@ def _column(label: str, unit: str, rows: Iterable[tuple[int, Any]], column: str,
     first = True
     for number, row in rows:
         value = row.get(column)
-        if first and value is None:
+        if first and column not in row:
             columns = ", ".join(map(str, list(row)[:12]))
             raise SmallfryError(
                 f"{label}, {unit} {number}: no column {column!r}; found: {columns}; name the column with --column"
@@ -197,10 +212,11 @@ def _check_start(path: Path, start: bytes) -> None:
         raise SmallfryError(f"{path}: is a binary file, expected UTF-8 text; accepted are {ACCEPTED}")
 
 
-def _text_pieces(path: Path, separator: str, tally: Counter[str]) -> Iterator[str]:
-    """A text file's documents; of one that does not end soon, parts that are cut as `_sections` would."""
+def _text_sections(path: Path, separator: str, tally: Counter[str]) -> Iterator[Section]:
+    """A text file's documents in sections; of one that does not end soon, they come before its end is read."""
     pattern: re.Pattern[str] | None = None
     buffer = ""
+    before = 0  # sections of the document that the buffer begins with, which were given
     for number, piece in enumerate(_decoded(path, tally)):
         if not number:
             pattern = separator_pattern(separator, piece)
@@ -208,14 +224,18 @@ def _text_pieces(path: Path, separator: str, tally: Counter[str]) -> Iterator[st
         start = 0
         # A match that ends where the buffer does may go on in the next piece.
         while pattern and (found := pattern.search(buffer, start)) and found.end() < len(buffer):
-            yield buffer[start : found.start()]
-            start = found.end()
+            yield from _sections(buffer[start : found.start()], tally, before)
+            start, before = found.end(), 0
         buffer = buffer[start:]
         while len(buffer) > 2 * SECTION:
             part, buffer = cut(buffer)
             tally["cuts"] += 1
-            yield part
-    yield from pattern.split(buffer) if pattern else (buffer,)
+            yield from _sections(part, tally, before)
+            before += bool(part) and pattern is not None  # a file that is one document: each section for itself
+    for text in pattern.split(buffer) if pattern else (buffer,):
+        for section in _sections(text, tally, before):
+            yield section if pattern else Section(section.text)
+        before = 0
 
 
 def separator_pattern(separator: str, start: str) -> re.Pattern[str] | None:
@@ -306,7 +326,7 @@ def _broken(first: str, broken: int, rows: int) -> SmallfryError:
     )
 
 
-def _parquet_rows(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet_rows(path: Path, column: str, tally: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -318,9 +338,24 @@ def _parquet_rows(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]
         names: list[str] = file.schema_arrow.names
         # At least one column, so that a wrong name is told by the row that lacks it.
         for batch in file.iter_batches(batch_size=256, columns=[column] if column in names else None):
-            for row in batch.to_pylist():
+            try:
+                rows = batch.to_pylist()
+            except UnicodeDecodeError:  # bytes that are no UTF-8 in a column of text
+                rows = [{column: text} for text in _replaced(batch.column(column), tally)]
+            for row in rows:
                 number += 1
                 yield number, row
     except (pa.ArrowException, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise SmallfryError(f"{path}, row {number + 1}: not readable as Parquet ({reason}); copy it again") from None
+
+
+def _replaced(column: Any, tally: Counter[str]) -> Iterator[str | None]:
+    """The texts of an Arrow column whose bytes are not all UTF-8."""
+    import pyarrow as pa
+
+    for data in column.cast(pa.large_binary() if column.type == pa.large_string() else pa.binary()).to_pylist():
+        text = None if data is None else data.decode("utf-8", "replace")
+        if text is not None and _REPLACEMENT in text:
+            tally["replaced characters"] += max(0, text.count(_REPLACEMENT) - data.count(b"\xef\xbf\xbd"))
+        yield text

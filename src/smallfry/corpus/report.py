@@ -28,8 +28,9 @@ def report(corpus: Corpus) -> Iterator[tuple[str, str]]:
     if (met := corpus.index.get("contamination")) is not None:
         most = sorted(met, key=lambda row: -int(row["found"]))[:5]
         worst = [f"{row['task']} {row['found']:,}" for row in most if row["found"]]
+        fate = "that were left out" if "contaminated" in corpus.index["settings"]["steps"] else "that are learned"
         items = f"{sum(row['found'] for row in met):,} of {sum(row['n'] for row in met):,}"
-        yield "suites' items", f"{items} share {RUN} words in a row with the corpus{_listed(worst)}"
+        yield "suites' items", f"{items} share {RUN} words in a row with documents {fate}{_listed(worst)}"
     share = corpus.index["held_out_share"]
     yield "held out", f"{total['held out']:,} documents ({share:.3g} of all, by a hash of their text)"
     rate = corpus.text_bytes / max(1, corpus.tokens)

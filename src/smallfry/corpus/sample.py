@@ -36,9 +36,11 @@ def take_sample(sources: list[Source], reading: Reading, steps: frozenset[str], 
     sample = Sample()
     for number, part in enumerate(parts):
         before = room = most // (len(parts) - number)
-        for text in part.documents(reading, Counter()):
+        draw = 0.0
+        for text, draws in part.documents(reading, Counter()):
+            draw = fingerprint(text)[1] if draws else draw
             if fault(text, steps) is None:
-                sample.texts.append((text, fingerprint(text)[1]))
+                sample.texts.append((text, draw))
             room -= len(text)
             if room <= 0:
                 sample.whole = False

@@ -216,26 +216,34 @@ class Corpus:
 
 
 def read_held_out(path: Path, sha256: str) -> Iterator[tuple[str, str]]:
-    """Held-out documents and the source of each.
+    """Held-out documents and the source of each, one after another; the checksum is compared behind the last.
 
     Raises:
         SmallfryError: The file is missing or damaged.
     """
+    digest = hashlib.sha256()
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for line in file:
+                digest.update(line)
+                row = json.loads(line)
+                yield str(row["text"]), str(row["source"])
     except OSError as error:
         raise SmallfryError(f"{path}: cannot be read ({error.strerror or error}); {_REMEDY}") from None
-    if hashlib.sha256(data).hexdigest() != sha256:
+    except (KeyError, TypeError, ValueError):
+        raise SmallfryError(f"{path}: damaged (a line is no document); {_REMEDY}") from None
+    if digest.hexdigest() != sha256:
         raise SmallfryError(f"{path}: damaged (checksum differs); {_REMEDY}")
-    for line in data.decode("utf-8").split("\n"):
-        if line:
-            row = json.loads(line)
-            yield str(row["text"]), str(row["source"])
 
 
 def is_corpus(path: Path) -> bool:
     """Whether a directory is a corpus that was tokenised here."""
     return (path / INDEX).is_file()
+
+
+def corpus_in(path: Path) -> Path | None:
+    """The corpus that a directory is, or that a pretraining made in it; None where there is none."""
+    return next((found for found in (path, path / "corpus") if is_corpus(found)), None)
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -289,6 +297,8 @@ def _check_index(index: dict[str, Any]) -> None:
     weights = [source.get("weight") for source in index["sources"]]
     rows = index["contamination"] or []
     counts = [c for source in index["sources"] for name in ("read", "counts") for c in source[name].values()]
+    if not isinstance(index["settings"]["steps"], list):
+        raise ValueError("no cleaning steps")
     counts += [index["shards"], *(row[name] for row in rows for name in ("n", "found", "short"))]
     if not all(type(text) is str for text in texts) or not all(type(n) is int and n >= 0 for n in counts):
         raise ValueError("a value of another kind")

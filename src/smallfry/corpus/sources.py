@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smallfry.corpus.readers import ACCEPTED, Reading, file_documents, hub_documents, kind_of
+from smallfry.corpus.readers import ACCEPTED, Reading, Section, file_documents, hub_documents, kind_of
 from smallfry.errors import SmallfryError
+from smallfry.loading.mixtures import weighted
 
-_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?)")
 _PRINT_BYTES = 2**20  # read at either end of a file to know it again
+# What marks a directory that smallfry made: a corpus, runs, models. Their texts (held-out documents, reports) are no
+# source, or the second look at a folder that holds its own run would find another corpus than the first.
+_MADE = {"corpus.json", "pretrain.json", "tune.json", "reinforce.json", "assessment.json", "smallfry.json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,8 @@ class Source:
         """Bytes on disk; None where they are not known beforehand."""
         return sum(file.stat().st_size for file in self.files) if self.files else None
 
-    def documents(self, reading: Reading, tally: Counter[str]) -> Iterator[str]:
-        """Its documents in order."""
+    def documents(self, reading: Reading, tally: Counter[str]) -> Iterator[Section]:
+        """Its documents in order, long ones in sections."""
         if not self.files:
             yield from hub_documents(self.name, reading, tally)
         for file in self.files:
@@ -58,21 +61,15 @@ def parse_sources(given: Sequence[str]) -> list[Source]:
 
 
 def _parse(text: str) -> Source:
-    found = None if Path(text).exists() else _WEIGHTED.fullmatch(text)
-    name, weight = (found[1], float(found[2])) if found else (text, None)
-    if weight == 0:
-        raise SmallfryError(f"{text}: a weight of 0; give a positive one or leave {name} out")
+    name, weight = weighted(text)
     if name.startswith("hf:"):
         return Source(name, weight)
     path = Path(name)
     if path.is_dir():
-        files = sorted(
-            file for file in path.rglob("*")
-            if kind_of(file) and file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
-        )  # fmt: skip
+        files = _files(path)
         if not files:
             raise SmallfryError(f"{path}: holds no text; expected {ACCEPTED}")
-        return Source(name, weight, tuple(files))
+        return Source(name, weight, files)
     if not path.exists():
         raise SmallfryError(
             f"{name}: no such file or folder; expected {ACCEPTED}, each with :WEIGHT behind it if wanted"
@@ -80,6 +77,19 @@ def _parse(text: str) -> Source:
     if kind_of(path) is None:
         raise SmallfryError(f"{name}: is of no kind that can be read; accepted are {ACCEPTED}: convert or rename it")
     return Source(name, weight, (path,))
+
+
+def _files(folder: Path) -> tuple[Path, ...]:
+    """The texts below a folder in order, without hidden ones and those in directories that smallfry made."""
+    found: list[Path] = []
+    for base, folders, names in os.walk(folder):
+        here = Path(base)
+        if here != folder and _MADE.intersection(names):
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [here / name for name in names if not name.startswith(".") and kind_of(here / name)]
+    return tuple(sorted(file for file in found if file.is_file()))
 
 
 def _identity(file: Path) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from smallfry.corpus.cleaning import RUN, Signer, among, fault, fingerprint
+from smallfry.corpus.cleaning import RUN, Signer, fault, fingerprint
+from smallfry.corpus.readers import Section
 from smallfry.errors import SmallfryError
+from smallfry.evals.suites.contamination import Runs, among
 from smallfry.machine import one_thread_children
 from smallfry.tokenizer import BOS, END, Tokenizer
 
@@ -31,9 +33,9 @@ class Done:
     """A document that was looked at.
 
     Args:
-        fault: The quality filter that it does not pass; what follows is then empty.
-        key: Hash of its text up to white space.
+        fault: The quality filter that it does not pass; what follows the draw is then empty.
         draw: In [0, 1), from its text alone: below the held-out share it is held out.
+        key: Hash of its text up to white space.
         signature: MinHash signature, where near duplicates are looked for.
         met: Hashes of runs of words that it shares with benchmark items.
         ids: ``<|bos|>``, its tokens, ``<|end|>``.
@@ -41,8 +43,8 @@ class Done:
     """
 
     fault: str | None
+    draw: float
     key: int = 0
-    draw: float = 0.0
     signature: np.ndarray | None = None
     met: Sequence[int] = ()
     ids: np.ndarray | None = None
@@ -78,35 +80,37 @@ class Worker:
         self.hf = Tokenizer.load(task.tokenizer).hf
         self.hf.encode_special_tokens = True  # "<|end|>" in a corpus is text, not the end of one
         self.signer = Signer() if "near-duplicates" in task.steps else None
-        self.runs: Any = None
-        if len(task.items):
-            from smallfry.evals.suites.contamination import Runs
-
-            self.runs = Runs(RUN)
+        self.runs = Runs(RUN) if len(task.items) else None
 
     def __call__(self, texts: Sequence[str]) -> list[Done]:
         """Look at a chunk of documents."""
         faults = [fault(text, self.task.steps) for text in texts]
         kept = [text for text, found in zip(texts, faults, strict=True) if found is None]
         encoded = iter(self.hf.encode_batch_fast(kept, add_special_tokens=False) if kept else ())
-        return [self._done(t, next(encoded).ids) if f is None else Done(f) for t, f in zip(texts, faults, strict=True)]
+        return [
+            self._done(text, next(encoded).ids) if found is None else Done(found, fingerprint(text)[1])
+            for text, found in zip(texts, faults, strict=True)
+        ]
 
     def _done(self, text: str, tokens: Sequence[int]) -> Done:
         key, draw = fingerprint(text)
         ids = np.empty(len(tokens) + 2, dtype=self.task.dtype)
         ids[0], ids[1:-1], ids[-1] = BOS, tokens, END
-        met = among(self.runs.of(text), self.task.items) if self.runs is not None else ()
+        met: Sequence[int] = ()
+        if self.runs is not None:
+            hashes = self.runs.of(text)
+            met = np.unique(hashes[among(hashes, self.task.items)]).tolist()
         signature = self.signer(text) if self.signer is not None else None
-        return Done(None, key, draw, signature, met, ids, len(text.encode()))
+        return Done(None, draw, key, signature, met, ids, len(text.encode()))
 
 
-def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+def chunks(sections: Iterable[Section]) -> Iterator[list[Section]]:
     """Documents in lists of about a quarter of a megabyte."""
-    chunk: list[str] = []
+    chunk: list[Section] = []
     size = 0
-    for text in texts:
-        chunk.append(text)
-        size += len(text)
+    for section in sections:
+        chunk.append(section)
+        size += len(section.text)
         if size >= CHUNK_CHARS or len(chunk) >= CHUNK_DOCUMENTS:
             yield chunk
             chunk, size = [], 0
@@ -114,12 +118,12 @@ def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def work(task: Task, texts: Iterable[str], workers: int) -> Generator[tuple[str, Done]]:
+def work(task: Task, sections: Iterable[Section], workers: int) -> Generator[tuple[Section, Done]]:
     """Look at documents; the results come in their order whatever the number of processes.
 
     Args:
         task: How.
-        texts: Documents, taken as processes become free.
+        sections: Documents, taken as processes become free.
         workers: Processes; 1 does the work in this one.
 
     Raises:
@@ -127,15 +131,15 @@ def work(task: Task, texts: Iterable[str], workers: int) -> Generator[tuple[str,
     """
     if workers <= 1:
         worker = Worker(task)
-        for chunk in chunks(texts):
-            yield from zip(chunk, worker(chunk), strict=True)
+        for chunk in chunks(sections):
+            yield from zip(chunk, worker([text for text, _ in chunk]), strict=True)
         return
     with one_thread_children():
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(task,))
-        ahead: deque[tuple[list[str], Future[list[Done]]]] = deque()
+        ahead: deque[tuple[list[Section], Future[list[Done]]]] = deque()
         try:
-            for chunk in chunks(texts):
-                ahead.append((chunk, pool.submit(_look, chunk)))
+            for chunk in chunks(sections):
+                ahead.append((chunk, pool.submit(_look, [text for text, _ in chunk])))
                 if len(ahead) > 2 * workers:
                     first, done = ahead.popleft()
                     yield from zip(first, done.result(), strict=True)

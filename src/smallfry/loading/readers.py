@@ -305,7 +305,7 @@ def _parquet(path: Path, wanted: Collection[str]) -> Table:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SmallfryError(
                 f"{table.at(number + 1)}: damaged Parquet ({_first_line(error)}); copy it again"
             ) from error

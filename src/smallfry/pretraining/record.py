@@ -67,6 +67,8 @@ class PretrainSettings:
             raise SmallfryError(f"--vocab {self.vocab}: expected {MIN_VOCAB} (plain bytes) to {MAX_VOCAB}")
         if not MIN_SEQ_LEN <= self.seq_len <= MAX_SEQ_LEN:
             raise SmallfryError(f"--seq-len {self.seq_len}: expected {MIN_SEQ_LEN} to {MAX_SEQ_LEN} tokens")
+        if self.seed < 0:
+            raise SmallfryError(f"--seed {self.seed}: expected 0 or more")
         if self.tokens is not None and self.tokens < 1:
             raise SmallfryError(f"--tokens {self.tokens}: expected at least 1, such as 20m")
         if self.valid is not None and not 0 <= self.valid < 1:

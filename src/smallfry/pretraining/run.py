@@ -16,7 +16,18 @@ from typing import Any, TypeVar
 import torch
 
 from smallfry.checkpoint import save_model
-from smallfry.corpus import Corpus, CorpusData, CorpusSettings, Reading, is_corpus, open_corpus, parse_steps, prepare
+from smallfry.corpus import (
+    Corpus,
+    CorpusData,
+    CorpusSettings,
+    Reading,
+    corpus_in,
+    is_corpus,
+    open_corpus,
+    parse_sources,
+    parse_steps,
+    prepare,
+)
 from smallfry.corpus.measure import HeldOut, held_out, measure, sample
 from smallfry.corpus.report import report
 from smallfry.errors import SmallfryError
@@ -36,6 +47,7 @@ from smallfry.training.rundir import RunDirectory, terminate_as_interrupt
 FORMAT = "smallfry-pretrain/1"
 RECORD = "pretrain.json"
 _SPEED_SECONDS = 3.0  # of training steps, to see how fast it is
+_TOGETHER = 0.9  # of what processes do side by side is left when they share a step (docs/results/two_cores.md)
 _TRAINING_SHARE = 0.9  # of the minutes; the rest is for measuring
 
 
@@ -129,6 +141,7 @@ class _Pretraining:
         self.settings = PretrainSettings(())
         self.plan: Plan | None = None
         self.corpus: Corpus | None = None
+        self.corpus_sha256: str | None = None  # of what the plan was made for
         self.stage = "corpus"
         self.force = False
         self.directory = RunDirectory(out, world, RECORD, FORMAT, "pretraining", ("corpus",))
@@ -148,6 +161,8 @@ class _Pretraining:
         if found is not None:
             return self._take_up(found, asked, given)
         asked.check()
+        if corpus_in(Path(asked.corpora[0])) is None:
+            parse_sources(asked.corpora)  # what is not there shows before an earlier run is put away
         self.settings, self.force = asked, force
         self.directory.clear()
         self._record()
@@ -157,6 +172,7 @@ class _Pretraining:
         try:
             stored = PretrainSettings(**{**found["settings"], "corpora": tuple(found["settings"]["corpora"])})
             plan = Plan.from_dict(found["plan"]) if found.get("plan") else None
+            self.corpus_sha256 = found.get("corpus_sha256")
             done = Pretrained.from_dict(found["result"]) if found.get("result") else None
         except (KeyError, TypeError, ValueError) as error:
             raise SmallfryError(f"{self.out / RECORD}: damaged ({error!r}); use --force to start again") from None
@@ -168,8 +184,8 @@ class _Pretraining:
     def _record(self, result: Pretrained | None = None) -> None:
         self.directory.write({
             "settings": asdict(self.settings), "plan": self.plan and self.plan.to_dict(),
-            "result": result and result.to_dict(),
-        })  # fmt: skip
+            "corpus_sha256": self.corpus_sha256, "result": result and result.to_dict(),
+        }, begun=self.plan is not None)  # fmt: skip
 
     def withdraw(self) -> None:
         """Leave nothing behind of a run that could not even begin."""
@@ -191,8 +207,13 @@ class _Pretraining:
         self.corpus = corpus = self._corpus(workers)
         self.watcher.cleaned(list(report(corpus)))
         if self.plan is None:
-            self.plan = self._decide(corpus)
+            self.plan, self.corpus_sha256 = self._decide(corpus), corpus.sha256
             self._record()
+        elif self.corpus_sha256 not in (None, corpus.sha256):
+            raise SmallfryError(
+                f"{corpus.path}: is another corpus than the run was begun with; put that back, or use --force to start "
+                "again"
+            )
         self.watcher.decided(self.plan.lines)
         return self.plan
 
@@ -211,8 +232,8 @@ class _Pretraining:
     def _corpus(self, workers: int) -> Corpus:
         """Make the corpus, or open it; the other processes wait until it is made."""
         asked = self.settings
-        given = Path(asked.corpora[0])
-        if is_corpus(given):
+        given = corpus_in(Path(asked.corpora[0]))
+        if given is not None:
             if len(asked.corpora) > 1:
                 raise SmallfryError(f"{given}: a corpus directory cannot be mixed with others; give it alone")
             corpus = open_corpus(given)
@@ -239,7 +260,7 @@ class _Pretraining:
         size = corpus.tokenizer.vocab_size
         if asked.vocab is not None:
             why = "as asked" if size == asked.vocab else f"{asked.vocab:,} were asked for, the text gives no more"
-        elif asked.tokenizer is not None or is_corpus(Path(asked.corpora[0])):
+        elif asked.tokenizer is not None or corpus_in(Path(asked.corpora[0])) is not None:
             why = "of the tokenizer that was given"
         else:
             chosen, why = choose_vocab(asked.size)
@@ -285,7 +306,8 @@ class _Pretraining:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(0.1)
             number, steps = number + 1, steps + 1
-        return self.world.sum(steps * plan.batch_tokens / (time.perf_counter() - begun)) / self.world.size
+        speed = self.world.sum(steps * plan.batch_tokens / (time.perf_counter() - begun))
+        return speed if self.world.size == 1 else _TOGETHER * speed
 
     def _train(self, corpus: Corpus, plan: Plan, documents: HeldOut) -> Trained:
         self.stage = "training"

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from smallfry.machine import default_device, use_threads
 LARGE_PARAMS = 200_000_000
 """From this size on a model is split instead of copied: with its optimizer a copy would need 3 GB in every process."""
 
+_PATIENCE = timedelta(days=7)  # the main process may make a corpus or ask an endpoint while the others wait
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -273,7 +275,7 @@ def _connect(backend: str, device: torch.device) -> None:
     if not dist.is_available():
         raise SmallfryError("this PyTorch cannot train in several processes; use one, without torchrun")
     try:
-        dist.init_process_group(backend, device_id=device if backend == "nccl" else None)
+        dist.init_process_group(backend, device_id=device if backend == "nccl" else None, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"

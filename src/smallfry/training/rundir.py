@@ -20,6 +20,7 @@ from smallfry.errors import SmallfryError
 from smallfry.files import read_json, write_atomic
 from smallfry.training.parallel import World
 
+_BEFORE = ".before"  # holds an earlier run until the one that replaces it has begun
 MODEL_FILES = (
     "model.safetensors", "config.json", "smallfry.json", "tokenizer.json", "tokenizer_config.json",
     "generation_config.json",
@@ -124,21 +125,50 @@ class RunDirectory:
                 )
 
     def clear(self) -> None:
-        """Remove an earlier run; called by all processes, done by the main one."""
-        self.world.barrier()  # all have seen what was there before
-        if self.world.main:
-            for name in (self.record, *MODEL_FILES):
-                (self.out / name).unlink(missing_ok=True)
-            shutil.rmtree(self.out / "run", ignore_errors=True)
+        """Put an earlier run away; called by all processes, done by the main one.
 
-    def write(self, data: dict[str, Any]) -> None:
-        """Replace the record by the main process."""
+        It is gone when the new run has begun, and comes back where that cannot: a mistake costs no model.
+        """
+        self.world.barrier()  # all have seen what was there before
+        if not self.world.main:
+            return
+        before = self.out / _BEFORE
+        there = [name for name in (*MODEL_FILES, "run", self.record) if (self.out / name).exists()]
+        if there and not before.exists():
+            before.mkdir()
+            for name in there:  # the record last: until then it is the earlier run's directory
+                (self.out / name).replace(before / name)
+        self._remove()
+
+    def _remove(self) -> None:
+        for name in (self.record, *MODEL_FILES):
+            (self.out / name).unlink(missing_ok=True)
+        shutil.rmtree(self.out / "run", ignore_errors=True)
+
+    def write(self, data: dict[str, Any], begun: bool) -> None:
+        """Replace the record by the main process.
+
+        Args:
+            data: What it says.
+            begun: Everything that could be wrong with the command was looked at; an earlier run is let go.
+        """
         if self.world.main:
             write_atomic(self.path, json.dumps({"format": self.form, **data}, indent=1, ensure_ascii=False) + "\n")
+            if begun:
+                shutil.rmtree(self.out / _BEFORE, ignore_errors=True)
 
     def withdraw(self, began: bool) -> None:
         """Leave nothing behind of a run that could not even begin, so that a corrected command can."""
-        if self.world.main and self.fresh and not began:
+        if not self.world.main:
+            return
+        before = self.out / _BEFORE
+        if before.is_dir():
+            self._remove()
+            for name in (*MODEL_FILES, "run", self.record):
+                if (before / name).exists():
+                    (before / name).replace(self.out / name)
+            shutil.rmtree(before, ignore_errors=True)
+        elif self.fresh and not began:
             self.path.unlink(missing_ok=True)
             (self.out / ".lock").unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it was there before, with something in it

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from smallfry.corpus import CorpusData, is_corpus, open_corpus
+from smallfry.corpus import CorpusData, corpus_in, open_corpus
 from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import bootstrap_statistic
 from smallfry.model import Transformer
@@ -89,6 +89,7 @@ class ChatTuning:
         step = max(1, len(read.valid) // SAMPLE)
         self.sample = ChatData(read.valid[::step], start.tokenizer, seq_len, _MEASURE_TOKENS, 0)
         self.data: Data = wrap(self.own) if wrap else self.own
+        self.mix_sha256: str | None = None
         self.mixed = self._mix(seq_len, recipe)
         self.plan = plan or self._decide(recipe, seq_len)
 
@@ -97,15 +98,15 @@ class ChatTuning:
         if self.settings.mix is None:
             return ""
         name, share = self.settings.mixed()
-        path = Path(name)
-        if not is_corpus(path) and is_corpus(path / "corpus"):
-            path = path / "corpus"
-        if not is_corpus(path):
+        path = corpus_in(Path(name))
+        if path is None:
             raise SmallfryError(f"--mix {name}: no corpus; give the directory corpus/ that `smallfry pretrain` made")
         corpus = open_corpus(path)
         if corpus.tokenizer.hf.to_str() != self.start.tokenizer.hf.to_str():
             raise SmallfryError(f"--mix {name}: made with another tokenizer than the model's; give the model's corpus")
-        self.data = MixedData(self.data, CorpusData(corpus, seq_len, recipe.batch_tokens, 1, self.settings.seed), share)
+        self.mix_sha256 = corpus.sha256
+        text = CorpusData(corpus, seq_len, recipe.batch_tokens, 1, self.settings.seed)
+        self.data = MixedData(self.data, text, share, self.own.tokens_per_epoch())
         return f"{name}: {corpus.tokens:,} tokens of text"
 
     def lines(self) -> list[tuple[str, str]]:
@@ -132,13 +133,14 @@ class ChatTuning:
         return {
             "sources": self.read.names, "weights": self.read.weights,
             "counts": {**self.read.counts, **dict(sorted(self.own.tally.items()))}, "hashes": self.read.hashes,
-            "answer_tokens": self.own.answer_tokens, "mix": self.settings.mix,
+            "answer_tokens": self.own.answer_tokens, "mix": self.settings.mix, "mix_sha256": self.mix_sha256,
         }  # fmt: skip
 
     def _decide(self, recipe: Recipe, seq_len: int) -> Plan:
         asked = self.settings
-        first = self.data.epoch(0)
-        steps_per_pass, pass_tokens = len(first), sum(batch.num_tokens for batch in first)
+        steps_per_pass, pass_tokens = len(self.data.epoch(0)), self.own.tokens_per_epoch()
+        if isinstance(self.data, MixedData):
+            pass_tokens += self.data.text_tokens
         if asked.tokens is not None:
             passes, why = asked.tokens / pass_tokens, "as asked, in whole steps"
         elif asked.epochs is not None:

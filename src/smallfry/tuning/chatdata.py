@@ -194,12 +194,13 @@ class MixedData:
         data: What is tuned on.
         corpus: The text.
         share: Of all tokens, the text's; between 0 and 1.
+        tokens: Padded tokens of the data's first epoch: to make its batches only to count them may take a teacher.
     """
 
-    def __init__(self, data: Data, corpus: CorpusData, share: float) -> None:
-        self.data, self.corpus, self.share = data, corpus, share
-        tokens = sum(batch.num_tokens for batch in data.epoch(0))
+    def __init__(self, data: Data, corpus: CorpusData, share: float, tokens: int) -> None:
+        self.data, self.corpus = data, corpus
         self.extra = max(1, round(tokens * share / (1.0 - share) / corpus.batch_tokens))  # batches of text an epoch
+        self.text_tokens = self.extra * corpus.batch(0).num_tokens  # an epoch
 
     def epoch(self, epoch: int) -> Sequence[Batch]:
         """The batches of an epoch in training order, made when they are asked for."""

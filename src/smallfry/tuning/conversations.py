@@ -17,15 +17,16 @@ import importlib
 import importlib.util
 import itertools
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from smallfry.characters import whole_text
 from smallfry.errors import SmallfryError
 from smallfry.loading.hub import hub_table
+from smallfry.loading.mixtures import weighted
 from smallfry.loading.readers import Table, open_table
 from smallfry.loading.splitting import SPLIT_OF_NAME
 
@@ -51,7 +52,6 @@ VALID_SHARE, MIN_VALID, MAX_VALID, MOST_OF_ALL = 0.01, 50, 2000, 0.2
 BUILTIN_TRAIN, BUILTIN_VALID = 20_000, 500
 """Conversations made of a built-in set."""
 _MOST_BAD = 0.1  # share of rows that may be no conversations before the whole source is refused
-_WEIGHTED = re.compile(r"(.+):(\d+(?:\.\d+)?)")
 _HELD_OUT = ("valid", "test")
 
 
@@ -114,7 +114,7 @@ def read_conversations(sources: Sequence[str], seed: int = 0, limit: int | None 
     """
     if not sources:
         raise SmallfryError("no chat data; name a .jsonl or .parquet file, hf:owner/name or a built-in set")
-    parsed = [_weighted(source) for source in sources]
+    parsed = [weighted(source) for source in sources]
     given = [weight is not None for _, weight in parsed]
     read = Read([], [], [], [name for name, _ in parsed], [w or 1.0 for _, w in parsed] if any(given) else None)
     tally: Counter[str] = Counter()
@@ -123,6 +123,7 @@ def read_conversations(sources: Sequence[str], seed: int = 0, limit: int | None 
         read.train += train
         read.source_of += [number] * len(train)
         read.valid += valid
+    _keep_apart(read, tally)
     if not read.train:
         raise SmallfryError(f"{', '.join(read.names)}: no conversation to learn from; expected {EXPECTED}")
     read.counts = {
@@ -133,21 +134,14 @@ def read_conversations(sources: Sequence[str], seed: int = 0, limit: int | None 
     return read
 
 
-def _weighted(source: str) -> tuple[str, float | None]:
-    found = None if Path(source).exists() else _WEIGHTED.fullmatch(source)
-    name, weight = (found[1], float(found[2])) if found else (source, None)
-    if weight == 0:
-        raise SmallfryError(f"{source}: a weight of 0; give a positive one or leave {name} out")
-    return name, weight
-
-
-def source_name(source: str) -> str:
-    """A source without its weight.
-
-    Raises:
-        SmallfryError: The weight is 0.
-    """
-    return _weighted(source)[0]
+def _keep_apart(read: Read, tally: Counter[str]) -> None:
+    """Leave out of training what another source, or another row, holds out."""
+    held = {digest([conversation]) for conversation in read.valid}
+    kept = [i for i, conversation in enumerate(read.train) if digest([conversation]) not in held]
+    if len(kept) < len(read.train):
+        tally["left out: held out elsewhere"] += len(read.train) - len(kept)
+        read.train = [read.train[i] for i in kept]
+        read.source_of = [read.source_of[i] for i in kept]
 
 
 def digest(conversations: Iterable[Conversation]) -> str:
@@ -180,9 +174,10 @@ def _source(
     rows = list(_conversations(table, limit, tally, notes))
     if any(split is not None for _, split in rows):
         parts = [[c for c, s in rows if (s in _HELD_OUT) == held] for held in (False, True)]
-        if parts[0] and parts[1]:
+        if not parts[0]:
+            raise SmallfryError(f"{name}: all its rows are of split valid or test; expected rows to learn from")
+        if parts[1]:
             return parts[0], parts[1]
-        rows = [(c, None) for c, _ in rows]
     return hold_out([c for c, _ in rows], seed)
 
 
@@ -306,7 +301,7 @@ def _text(value: Any, where: str = "a column", optional: bool = False) -> str:
         return ""
     if not isinstance(value, str):
         raise _BadRowError(f"{where} holds a {type(value).__name__}, expected text")
-    return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace").strip()
+    return whole_text(value).strip()
 
 
 def _call(call: Any) -> str:
@@ -337,7 +332,7 @@ def normal(turns: Sequence[Message], tally: Counter[str]) -> Conversation:
         elif found and found[-1].role == turn.role == "assistant":  # a system message between waits for the user
             found[-1] = Message("assistant", f"{found[-1].content}\n{turn.content}")
         elif found and found[-1].role == turn.role:
-            found[-1] = Message("user", "\n".join([found[-1].content, *between, turn.content]))
+            found[-1] = Message("user", "\n".join([found[-1].content, "\n\n".join([*between, turn.content])]))
             between = []
         elif turn.role == "user":
             found.append(Message("user", "\n\n".join([*between, turn.content])))

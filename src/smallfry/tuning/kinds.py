@@ -8,8 +8,9 @@ from typing import Literal
 
 from smallfry.builtin import BUILTIN
 from smallfry.errors import SmallfryError
+from smallfry.loading.mixtures import weighted
 from smallfry.loading.readers import Table
-from smallfry.tuning.conversations import PAIRS, builtin_set, looks_like_chat, source_name, table_of
+from smallfry.tuning.conversations import PAIRS, builtin_set, looks_like_chat, table_of
 
 Kind = Literal["chat", "job"]
 
@@ -39,7 +40,7 @@ def _one(source: str, output_column: str) -> tuple[Kind, str]:
     if not Path(source).exists() and source in BUILTIN:
         also = "; for the conversations of that name: chat:" + source if builtin_set("chat:" + source) else ""
         return "job", f"{source}: a built-in job{also}"
-    name = source_name(source)
+    name = weighted(source)[0]
     if builtin_set(name) is not None:
         return "chat", f"{name}: a built-in set of conversations"
     table = table_of(name)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smallfry.builtin._split import part_of
+from smallfry.characters import whole_text
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites.chat import final_answer
 from smallfry.job import SplitName
 from smallfry.loading.readers import Table, open_table
+from smallfry.loading.splitting import SPLIT_OF_NAME
 from smallfry.tuning.arithmetic import LEVELS, generate
 
 if TYPE_CHECKING:
@@ -100,7 +102,9 @@ def conversations(
     ]
 
 
-def read_problems(sources: Sequence[str], seed: int = 0, levels: Sequence[int] = LEVELS) -> Problems:
+def read_problems(
+    sources: Sequence[str], seed: int = 0, levels: Sequence[int] = LEVELS, apart: Sequence[Problem] = ()
+) -> Problems:
     """Problems from files and the built-in set.
 
     Args:
@@ -110,6 +114,7 @@ def read_problems(sources: Sequence[str], seed: int = 0, levels: Sequence[int] =
             in twenty of train is taken.
         seed: Of the built-in set.
         levels: Of the built-in set.
+        apart: What is measured besides: none of it is trained or looked at.
 
     Raises:
         SmallfryError: A file cannot be read, a row is none, or there is nothing to train or to test on.
@@ -124,7 +129,9 @@ def read_problems(sources: Sequence[str], seed: int = 0, levels: Sequence[int] =
             found = _read(Path(source))
         for split in SPLITS:
             parts[split] += found[split]
-    held = {p.question for split in ("valid", "test") for p in parts[split]}
+    beside = {p.question for p in apart}
+    parts["valid"] = [p for p in parts["valid"] if p.question not in beside]
+    held = {p.question for split in ("valid", "test") for p in parts[split]} | beside
     train = list({p.question: p for p in parts["train"] if p.question not in held}.values())
     if not train or not parts["test"]:
         lacking = "test" if train else "training"
@@ -148,18 +155,29 @@ def digest(problems: Sequence[Problem]) -> str:
 
 
 def read_test(path: Path, split: SplitName = "test") -> list[Problem]:
-    """One split of a file of problems.
+    """One split of a file of problems; all of a file that has no column ``split``.
 
     Raises:
         SmallfryError: The file cannot be read or has no such rows.
     """
-    found = _read(path)[split]
+    parts, named = _parts(path)
+    found = parts[split] if named else [p for name in SPLITS for p in parts[name]]
     if not found:
         raise SmallfryError(f"{path}: no {split} problems; expected rows with split {split}")
     return found
 
 
 def _read(path: Path) -> dict[SplitName, list[Problem]]:
+    parts, named = _parts(path)
+    if named and not parts["valid"]:
+        chosen = [int(digest([p])[:8], 16) % _VALID_SHARE == 0 for p in parts["train"]]
+        parts["valid"] = [p for p, take in zip(parts["train"], chosen, strict=True) if take]
+        parts["train"] = [p for p, take in zip(parts["train"], chosen, strict=True) if not take]
+    return parts
+
+
+def _parts(path: Path) -> tuple[dict[SplitName, list[Problem]], bool]:
+    """A file's problems by split, and whether it names them itself."""
     if not path.exists():
         raise SmallfryError(f"{path}: no such file; expected {BUILT_IN} or a file with the columns question and answer")
     table = open_table(path, _COLUMNS)
@@ -169,25 +187,18 @@ def _read(path: Path) -> dict[SplitName, list[Problem]]:
         problem = _problem(table, number, row)
         said = row.get("split")
         named = named or said is not None
-        if said is None:
-            split = part_of(problem.question)
-        elif said in SPLITS:
-            split = said
-        else:
+        split = part_of(problem.question) if said is None else SPLIT_OF_NAME.get(str(said).strip().lower())
+        if split is None:
             raise SmallfryError(f"{table.at(number)}: split {str(said)[:40]!r}; expected train, valid or test")
         parts[split].append(problem)
-    if named and not parts["valid"]:
-        chosen = [int(digest([p])[:8], 16) % _VALID_SHARE == 0 for p in parts["train"]]
-        parts["valid"] = [p for p, take in zip(parts["train"], chosen, strict=True) if take]
-        parts["train"] = [p for p, take in zip(parts["train"], chosen, strict=True) if not take]
-    return parts
+    return parts, named
 
 
 def _problem(table: Table, number: int, row: dict[str, Any]) -> Problem:
     question, solution, final = (row.get(name) for name in ("question", "answer", "final"))
     if not isinstance(question, str) or not question.strip():
         raise SmallfryError(f"{table.at(number)}: no question; expected a text in the column question")
-    text = "" if solution is None else str(solution)
+    question, text = whole_text(question), whole_text("" if solution is None else str(solution))
     answer = final_answer(text) if final is None else str(final).replace(",", "").strip()
     try:
         float(answer or "")

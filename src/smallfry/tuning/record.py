@@ -73,6 +73,8 @@ class TuneSettings:
             raise SmallfryError("no model; name a model directory, or a size such as 1m for a job")
         if not self.data:
             raise SmallfryError("no data; name chat data (a .jsonl with messages), a built-in set, or a job")
+        if self.seed < 0:
+            raise SmallfryError(f"--seed {self.seed}: expected 0 or more")
         if self.tokens is not None and self.epochs is not None:
             raise SmallfryError("--tokens and --epochs: both say how long; give one")
         for name, count, such in (("--tokens", self.tokens, "5m"), ("--limit", self.limit, "1000")):

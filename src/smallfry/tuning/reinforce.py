@@ -116,7 +116,7 @@ class _Reinforcing:
         self.directory.write({
             "settings": asdict(self.settings), "source": self.source, "before": self.before,
             "result": result and result.to_dict(),
-        })  # fmt: skip
+        }, begun=self.before is not None)  # fmt: skip
 
     def interrupted(self) -> SmallfryError:
         """What is told after Ctrl-C."""
@@ -131,10 +131,13 @@ class _Reinforcing:
         keep_freed_memory()
         asked = self.settings
         start = self._load()
-        problems = self._fitting(read_problems(asked.problems, asked.seed, asked.levels), start)
+        gsm8k = read_test(Path(asked.gsm8k)) if asked.gsm8k is not None else []
+        problems = self._fitting(read_problems(asked.problems, asked.seed, asked.levels, gsm8k), start)
         model, tokenizer = self._network(start), start.tokenizer
         self.watcher.read([(name, f"{value:,}") for name, value in problems.facts.items() if isinstance(value, int)])
-        tests = self._tests(problems)
+        tests = {"test": sample(problems.test, asked.limit)}
+        if gsm8k:
+            tests["gsm8k"] = sample(gsm8k, asked.limit)
         recipe = recipe_of(asked, model)
         self.watcher.decided(lines_of(asked, recipe, problems))
         if self.before is None:
@@ -175,14 +178,6 @@ class _Reinforcing:
             raise SmallfryError(f"{self.settings.model}: no question fits into {room} tokens; take a smaller --max-new")
         facts = {**problems.facts, "too_long": len(problems.train) - len(train)}
         return Problems(train, problems.valid, problems.test, facts)
-
-    def _tests(self, problems: Problems) -> dict[str, list[Problem]]:
-        """What is measured before and after: a sample of the test problems, and of GSM8K's."""
-        asked = self.settings
-        tests = {"test": sample(problems.test, asked.limit)}
-        if asked.gsm8k is not None:
-            tests["gsm8k"] = sample(read_test(Path(asked.gsm8k)), asked.limit)
-        return tests
 
     def _measure(self, model: Transformer, tokenizer: Tokenizer, problems: Sequence[Problem], name: str) -> Passes:
         asked = self.settings

@@ -82,6 +82,8 @@ class ReinforceSettings:
         for name in ("steps", "questions", "max_new", "every", "shown", "limit", "tries"):
             if getattr(self, name) < 1:
                 raise SmallfryError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected at least 1")
+        if self.seed < 0:
+            raise SmallfryError(f"--seed {self.seed}: expected 0 or more")
         if self.samples < 2:
             raise SmallfryError(f"--samples {self.samples}: expected at least 2: an answer is held against the others")
         if not 0.0 < self.lr_scale < 1e3:

@@ -176,10 +176,12 @@ class Rollouts:
         training = self.model.training
         self.model.eval()
         answerer = Answerer(self.model, self.tokenizer, self.how.max_new, self.how.tool)
+        drawn: list[np.ndarray] = []  # of all attempts: to keep the last alone would leave out what taught nothing
         for attempt in range(_ATTEMPTS):
             asked = self._asked(step, attempt)
             answers = answerer.ask(asked, self._sampling(step, attempt))
             rewards = answerer.rewards(asked, answers).reshape(-1, self.how.samples)  # (Q, G)
+            drawn.append(rewards)
             mixed = rewards.max(axis=1) > rewards.min(axis=1)
             if mixed.any():
                 break
@@ -193,8 +195,10 @@ class Rollouts:
             self._hold(batch)
         self.model.train(training)
         length, ended, entropy = describe(answers)
+        every = np.concatenate(drawn)  # (attempts Q, G)
+        best, worst = every.max(axis=1), every.min(axis=1)
         self._note(Step(
-            step, float(rewards.mean()), float(rewards.max(axis=1).mean()), float(mixed.mean()), length, ended, entropy,
+            step, float(every.mean()), float(best.mean()), float((best > worst).mean()), length, ended, entropy,
             attempt + 1, time.perf_counter() - begun, answerer.seconds,
         ))  # fmt: skip
         return batch

@@ -195,7 +195,7 @@ class _Tuning:
         self.directory.write({
             "settings": asdict(self.settings), "plan": self.plan and self.plan.to_dict(), "facts": self.facts,
             "before": None if self.before is None else self.before.tolist(), "result": result and result.to_dict(),
-        })  # fmt: skip
+        }, begun=self.plan is not None)  # fmt: skip
 
     def interrupted(self) -> SmallfryError:
         """What is told after Ctrl-C."""

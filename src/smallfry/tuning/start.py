@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from smallfry.architecture import MAX_POSITIONS
+from smallfry.characters import visible
 from smallfry.checkpoint import load_weights
 from smallfry.engine.weights import FLAT_FILE
 from smallfry.errors import SmallfryError
@@ -122,7 +123,7 @@ def open_model(model: str) -> Start:
         raise SmallfryError(f"{path}: tokenizer.json has more tokens than the model has rows; they do not fit")
     positions = config.get("max_position_embeddings")
     return Start(
-        str(card.get("name") or path.name), weights, tokenizer,
+        visible(str(card.get("name") or path.name)), weights, tokenizer,
         positions if isinstance(positions, int) and positions > 0 else MAX_POSITIONS, card, digest_of(stored),
     )  # fmt: skip
 

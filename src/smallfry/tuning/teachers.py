@@ -19,6 +19,7 @@ from tokenizers import Tokenizer as HfTokenizer
 from torch import Tensor
 
 from smallfry.architecture import runs_here
+from smallfry.characters import whole_text
 from smallfry.checkpoint import load_weights
 from smallfry.data import Batch, Soft
 from smallfry.endpoint import Endpoint, is_address
@@ -287,7 +288,7 @@ class EndpointTeacher:
 
         def one(conversation: Conversation) -> str:
             turns = [{"role": m.role, "content": m.content} for m in conversation]
-            return self.endpoint.complete(turns, max_new, self.temperature).strip()
+            return whole_text(self.endpoint.complete(turns, max_new, self.temperature)).strip()
 
         with ThreadPoolExecutor(max(1, min(self.parallel, len(conversations)))) as pool:
             return list(pool.map(one, conversations))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from smallfry.characters import whole_text
 from smallfry.errors import SmallfryError
 from smallfry.forms import Form
 from smallfry.job import Example, Job
@@ -110,7 +111,8 @@ class Teaching:
         for number, teacher in enumerate(self.text):
             train += self._rewritten(read.train, teacher, f"answers-{number}")
         if asked.unlabelled:
-            questions = read_questions(asked.unlabelled)
+            held = {_asked(conversation) for conversation in read.valid}
+            questions = [each for each in read_questions(asked.unlabelled) if _asked(each) not in held]
             for number, teacher in enumerate(self.text or self._writers(False)):
                 train += self._rewritten(questions, teacher, f"asked-{number}")
         return replace(
@@ -212,6 +214,11 @@ def _together(teachers: Sequence[TextTeacher], job: Job) -> list[TextTeacher]:
     return [Committee(models, job.labels), *(teacher for teacher in teachers if not isinstance(teacher, JobTeacher))]
 
 
+def _asked(conversation: Conversation) -> tuple[str, ...]:
+    """What a user says in a conversation, up to case, spaces and punctuation."""
+    return tuple(normalise(turn.content) for turn in conversation if turn.role == "user")
+
+
 def read_questions(source: str) -> list[Conversation]:
     """What a teacher is to answer: conversations whose answers, if there are any, do not matter.
 
@@ -227,7 +234,7 @@ def read_questions(source: str) -> list[Conversation]:
         if any(column in row for column in COLUMNS) or any(a in row and b in row for a, b in PAIRS):
             turns = read_turns(table, number, row)
         else:
-            text = next((row[c] for c in _ASKING if isinstance(row.get(c), str)), None)
+            text = next((whole_text(row[c]) for c in _ASKING if isinstance(row.get(c), str)), None)
             if text is None:
                 columns = ", ".join(map(str, list(row)[:8]))
                 raise SmallfryError(
@@ -263,7 +270,7 @@ def read_inputs(source: str, column: str) -> list[str]:
         text = row.get(column)
         if not isinstance(text, str) or not text.strip():
             raise SmallfryError(f"{table.at(number)}: no text in column {column!r}; name the column: --input-column")
-        found[text] = None
+        found[whole_text(text)] = None
     if not found:
         raise SmallfryError(f"--unlabelled {source}: holds no input")
     return list(found)

@@ -88,13 +88,22 @@ class Kept:
             raise SmallfryError(f"{self.path}: cannot write ({error.strerror}); free some space") from None
 
 
-def ask(teacher: TextTeacher, conversations: Sequence[Conversation], max_new: int, kept: Kept) -> list[str]:
+def ask(
+    teacher: TextTeacher, conversations: Sequence[Conversation], max_new: int, kept: Kept, turn: int = 0
+) -> list[str]:
     """A teacher's next turn in each conversation; what is kept is not asked again.
+
+    Args:
+        teacher: Who answers.
+        conversations: Each ends with what the user says.
+        max_new: Most tokens of an answer.
+        kept: Where answers are kept.
+        turn: Counts how often the same has been asked, where every answer is to be another.
 
     Raises:
         SmallfryError: The teacher fails; what it said before is kept.
     """
-    keys = [_key(teacher.name, max_new, each) for each in conversations]
+    keys = [_key(teacher.name, max_new, each, turn) for each in conversations]
     missing = {key: each for key, each in zip(keys, conversations, strict=True) if kept.get(key) is None}
     left = list(missing)
     for at in range(0, len(left), _AT_ONCE):
@@ -108,8 +117,8 @@ def ask(teacher: TextTeacher, conversations: Sequence[Conversation], max_new: in
     return [kept.get(key) or "" for key in keys]
 
 
-def _key(name: str, max_new: int, conversation: Conversation) -> str:
-    asked = [name, max_new, [[m.role, m.content] for m in conversation]]
+def _key(name: str, max_new: int, conversation: Conversation, turn: int) -> str:
+    asked = [name, max_new, [[m.role, m.content] for m in conversation], *([turn] if turn else [])]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
 
@@ -304,10 +313,13 @@ def write_examples(
     found: list[Example] = []
     dropped: Counter[str] = Counter()
     dry = 0
+    times: Counter[str] = Counter()  # few examples make the same prompt again and again
     while len(found) < count and dry < _DRY:
         shown = [examples[int(i)] for i in rng.choice(len(examples), min(_SHOWN_WRITTEN, len(examples)), replace=False)]
         asked = (Message("user", _more(shown)),)
-        (answer,) = ask(teacher, [asked], _WRITTEN * (_room(examples) + _room_inputs(examples)), store)
+        room = _WRITTEN * (_room(examples) + _room_inputs(examples))
+        (answer,) = ask(teacher, [asked], room, store, times[asked[0].content])
+        times[asked[0].content] += 1
         new = _parse_written(answer, form, known, dropped)
         found += new
         dry = 0 if new else dry + 1

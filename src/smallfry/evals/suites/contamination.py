@@ -20,6 +20,7 @@ N = 13
 _TEMPLATE = re.compile(r"(?:^|(?<=\n))\s*(?:Question|Answer|Passage|Context|Choices):|\n?(?:Answer|Question):\s*$")
 _WORD = re.compile(r"\w+")
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that every word of a run takes part in its hash
+_MOST_WORDS = 200_000  # whose hashes are remembered, of texts of any length
 _SUFFIXES = (".txt", ".md", ".jsonl", ".ndjson")
 
 
@@ -44,6 +45,23 @@ class Overlap:
         return {"task": self.task, "n": self.n, "found": self.found, "short": self.short}
 
 
+class WordHashes:
+    """64-bit hashes of words; those of words that come again are remembered."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def __call__(self, word: str) -> int:
+        """The hash of a word."""
+        known = self._known.get(word)
+        if known is None:
+            if len(self._known) >= _MOST_WORDS:
+                self._known.clear()
+            known = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+            self._known[word] = known
+        return known
+
+
 class Runs:
     """Runs of `N` words, kept as 64-bit hashes: two different ones meet once in about 10^19 / (runs compared).
 
@@ -53,7 +71,7 @@ class Runs:
 
     def __init__(self, n: int = N) -> None:
         self.n = n
-        self._words: dict[str, int] = {}
+        self._hash = WordHashes()
         powers = [np.uint64(1)]
         with np.errstate(over="ignore"):
             for _ in range(n - 1):
@@ -62,7 +80,7 @@ class Runs:
 
     def of(self, text: str) -> np.ndarray:
         """Hashes of every run in a text, lower-cased, punctuation left out: ``(words - n + 1,)`` uint64."""
-        words = np.array([self._word(word) for word in _WORD.findall(text.lower())], dtype=np.uint64)
+        words = np.array([self._hash(word) for word in _WORD.findall(text.lower())], dtype=np.uint64)
         if len(words) < self.n:
             return np.empty(0, dtype=np.uint64)
         rows = np.lib.stride_tricks.sliding_window_view(words, self.n)
@@ -73,13 +91,6 @@ class Runs:
         """Sorted hashes of every run in many texts."""
         found = [self.of(text) for text in texts]
         return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.uint64)
-
-    def _word(self, word: str) -> int:
-        known = self._words.get(word)
-        if known is None:
-            known = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
-            self._words[word] = known
-        return known
 
 
 def overlaps(items: Mapping[str, Sequence[str]], trained_on: Iterable[str]) -> list[Overlap]:
@@ -94,7 +105,7 @@ def overlaps(items: Mapping[str, Sequence[str]], trained_on: Iterable[str]) -> l
     found = []
     for task, texts in items.items():
         each = [runs.of(text) for text in texts]
-        hits = [bool(_among(hashes, known).any()) for hashes in each if len(hashes)]
+        hits = [bool(among(hashes, known).any()) for hashes in each if len(hashes)]
         found.append(Overlap(task, len(hits), sum(hits), len(each) - len(hits)))
     return found
 
@@ -115,7 +126,7 @@ def _item(task: Task, row: Row) -> str:
     return _TEMPLATE.sub(" ", " ".join(map(str, parts)))
 
 
-def _among(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
+def among(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Which hashes are in a sorted array."""
     at = np.searchsorted(known, hashes)
     inside = at < len(known)
