@@ -49,8 +49,8 @@ class Step:
     says: bool = False
 
 
-def steps(data: Path, out: Path, quick: bool) -> Iterator[Step]:
-    """What is done, in order."""
+def steps(data: Path, whole: Path, out: Path, quick: bool) -> Iterator[Step]:
+    """What is done, in order; ``whole`` is all of the data where ``data`` is a part."""
     docs, models, levers = out / "docs", out / "models", out / "levers"
 
     def script(name: str, *arguments: object) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def steps(data: Path, out: Path, quick: bool) -> Iterator[Step]:
     yield Step(script("samples", "--models", models, "--docs", docs, "--write"), "stories.md")
     kills = ("-m", "tests.kills", "--kills", "5" if quick else "100")
     yield Step((sys.executable, *kills), "results/kills.json", says=True)
-    yield Step(script("levers", "--data", data, "--out", levers, "--docs", docs, "--write", *small))
+    yield Step(script("levers", "--data", whole, "--out", levers, "--docs", docs, "--write", *small))
     folders = ("--models", models, "--data-dir", data, "--work", out / "use_cases", "--out", docs / "results")
     for only in QUICK_JOBS if quick else ("*",):
         yield claims("--run", *folders, "--only", only)
@@ -127,6 +127,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="only see that every part works")
     asked = parser.parse_args(words)
     data, out = asked.data.resolve(), asked.out.resolve()
+    whole = data
     for name in ("stories", "text", "chat", "narrow", "evals", "weights"):
         if not (data / name).is_dir():
             sys.exit(f"--data {asked.data}: has no folder {name}; expected the public data that docs/results name")
@@ -138,9 +139,9 @@ def main(words: Sequence[str] | None = None) -> None:
     (out / "docs" / "results").mkdir(parents=True, exist_ok=True)
     if asked.quick:
         mark.touch()
-        data = less(data, out / "data")
+        data = less(whole, out / "data")
     began = time.monotonic()
-    for step in steps(data, out, asked.quick):
+    for step in steps(data, whole, out, asked.quick):
         run(step, out)
     print(f"\n{out / 'docs' / 'assessment.md'}: written, {(time.monotonic() - began) / 60:.0f} minutes")
 

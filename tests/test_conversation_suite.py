@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from smallfry.builtin.conversations import PROBE_TASKS
+from smallfry.builtin.conversations import BESIDE_TASKS, PROBE_TASKS
 from smallfry.evals.suites.command import EvalSettings, run_suite
 from smallfry.evals.suites.conversation import asked, measure_conversation, most_frequent, spell, texts_of
 from smallfry.evals.suites.models import load_language_model
@@ -59,12 +59,13 @@ def test_controls_know_nothing_and_the_table_holds_them(golden: LanguageModel) -
     for control in (guess, common):
         share = {t.name: t.accuracy for t in control.tasks}
         assert share["name_1"] < 0.1 and share["facts"] < 0.15 and share["arithmetic"] < 0.2
-    assert set(texts_of(questions)) == set(PROBE_TASKS)
+    assert set(texts_of(questions)) == {*PROBE_TASKS, *BESIDE_TASKS}
 
 
 def test_the_command_measures_it(golden: LanguageModel) -> None:
     settings = EvalSettings("conversation", (GOLDEN, GOLDEN), limit=2)
     found = run_suite(settings, Console(quiet=True))
     assert found["suite"] == "conversation" and set(found["controls"]) == {"guessing", "untrained", "majority"}
+    assert [t["name"] for t in found["beside"]] == list(BESIDE_TASKS)
     assert [t["name"] for t in found["tasks"]] == list(PROBE_TASKS) and found["other"]["score"] == found["score"]
     assert all(row["difference"] == 0.0 for row in found["comparison"])

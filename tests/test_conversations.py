@@ -12,9 +12,10 @@ import pytest
 
 from smallfry.builtin._conversation_acts import NAMES, Talk
 from smallfry.builtin._conversation_words import TOPICS
+from smallfry.builtin._new_names import new_name
 from smallfry.builtin._split import part_of
 from smallfry.builtin._story_words import OBJECTS
-from smallfry.builtin.conversations import CONVERSATIONS, PROBE_TASKS, Messages, Probe, make, probes
+from smallfry.builtin.conversations import BESIDE_TASKS, CONVERSATIONS, PROBE_TASKS, Messages, Probe, make, probes
 from smallfry.builtin.stories import consistency
 from smallfry.calculator import calculate
 from smallfry.errors import SmallfryError
@@ -166,8 +167,10 @@ def test_it_says_what_it_is_and_what_it_does_not_know(sets: dict[str, list[Messa
 
 
 def test_probes_are_the_same_for_a_seed_and_have_every_task(asked: list[Probe]) -> None:
-    assert Counter(p.task for p in asked) == dict.fromkeys(PROBE_TASKS, 60)
-    assert probes(0, 5) == [p for task in PROBE_TASKS for p in [q for q in asked if q.task == task][:5]]
+    assert Counter(p.task for p in asked) == dict.fromkeys((*PROBE_TASKS, *BESIDE_TASKS), 60)
+    assert probes(0, 5) == [
+        p for task in (*PROBE_TASKS, *BESIDE_TASKS) for p in [q for q in asked if q.task == task][:5]
+    ]
     assert probes(1, 5) != probes(0, 5)
 
 
@@ -175,7 +178,7 @@ def test_right_answers_are_right_and_others_are_not(asked: list[Probe]) -> None:
     for probe in asked:
         assert probe.check(probe.answer) and probe.check(probe.answer.lower())
         assert not probe.check("") and not probe.check("I do not know that.")
-    for task in PROBE_TASKS:
+    for task in (*PROBE_TASKS, *BESIDE_TASKS):
         mine = [p for p in asked if p.task == task]
         wrong = sum(p.check(q.answer) for p in mine for q in mine if q.turns[-1] == p.turns[-1] and q.right != p.right)
         assert wrong == 0, task
@@ -193,6 +196,20 @@ def test_names_are_told_so_many_exchanges_before_and_not_again(asked: list[Probe
             assert len(probe.turns) == 2 * back + 1
             there = [probe.right in t["content"] for t in probe.turns]
             assert there[0] and not any(there[2:])
+
+
+def test_new_names_are_in_no_training(sets: dict[str, list[Messages]], asked: list[Probe]) -> None:
+    new = [probe.right for probe in asked if probe.task == "new_name"]
+    assert len(set(new)) > 40 and not set(new) & set(NAMES)
+    said = {
+        part: {w for c in found for m in c for w in re.findall(r"[A-Z]\w+", m["content"])}
+        for part, found in sets.items()
+    }
+    assert not set(new) & said["train"] and not set(new) & said["valid"]
+    met = said["train"] - set(NAMES)
+    assert {"John", "Maria"} & met and sum(len(name) > 3 for name in met) > 300  # many, or it would learn a list
+    drawn = [new_name(random.Random(seed), "train") for seed in range(400)]
+    assert len(set(drawn)) > 250 and all(re.fullmatch(r"[A-Z][a-z]+", name) for name in drawn)
 
 
 def test_arithmetic_takes_the_final_number() -> None:

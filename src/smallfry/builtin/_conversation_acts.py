@@ -18,12 +18,14 @@ from smallfry.builtin._conversation_phrases import (
     STORY_ABOUT,
     STORY_OPINIONS,
     STORY_QUESTIONS,
+    STORY_QUESTIONS_WIDE,
     STORY_REQUESTS,
     TOLD,
     UNKNOWN,
 )
 from smallfry.builtin._conversation_words import COLORS, OUTSIDE, TOPICS
 from smallfry.builtin._grammar import fill
+from smallfry.builtin._new_names import new_name
 from smallfry.builtin._split import choose, part_of
 from smallfry.builtin._story_words import ANIMALS, BOYS, FOODS, GIRLS, TOYS
 from smallfry.builtin._words import ONES, words
@@ -38,6 +40,8 @@ _REMEMBERED: dict[str, tuple[str, ...]] = {
     "age": AGES,
 }  # fmt: skip
 KINDS = tuple(_REMEMBERED)
+_ANY_NAME = ("name", "friend", "pet")
+_NEW_SHARE, _WIDE_SHARE = 0.4, 0.3  # of such names and of questions about a story, where a talk is wide
 Facts = dict[str, str]
 
 
@@ -47,10 +51,11 @@ class Talk:
     Args:
         rng: Source of everything drawn.
         part: The split whose combinations it may have.
+        wide: Has names that are on no list, and questions in words that probes do not have.
     """
 
-    def __init__(self, rng: random.Random, part: SplitName) -> None:
-        self.rng, self.part = rng, part
+    def __init__(self, rng: random.Random, part: SplitName, wide: bool = False) -> None:
+        self.rng, self.part, self.wide = rng, part, wide
         self.turns: list[dict[str, str]] = []
         self.told: dict[str, str] = {}  # by kind, what the user said of himself
         self.pet = choose(rng, PETS)
@@ -137,8 +142,12 @@ class Talk:
                 self.say(casual(self.rng, question), self.fill(choose(self.rng, UNKNOWN)))
                 return
 
-    def tell(self, kind: str) -> str | None:
+    def tell(self, kind: str, new: bool = False) -> str | None:
         """The user tells something of himself; each pair of things told belongs to the split.
+
+        Args:
+            kind: What it is.
+            new: A name that is on no list; in a wide talk some are.
 
         Returns:
             The thing; None where the split has nothing of that kind beside what was told.
@@ -148,15 +157,16 @@ class Talk:
             self.pet = choose(self.rng, PETS)
         beside = [f"{known}|{value}" for known, value in self.told.items()]
         beside += [f"a|{self.pet}"] if kind == "pet" else []
+        new = new or (self.wide and kind in _ANY_NAME and self.rng.random() < _NEW_SHARE)
         possible = [
-            thing for thing in _REMEMBERED[kind]
+            thing for thing in ([new_name(self.rng, self.part) for _ in range(8)] if new else _REMEMBERED[kind])
             if thing not in self.told.values()
             and all(part_of("|".join(sorted((f"{kind}|{thing}", other)))) == self.part for other in beside)
         ]  # fmt: skip
         if not possible:
             return None
         thing = choose(self.rng, possible)
-        self.owned |= bool(beside)
+        self.owned |= new or bool(beside)
         facts = {"x": thing, "name": thing}
         said = self.fill(choose(self.rng, told), facts)
         self.told[kind] = thing
@@ -198,6 +208,8 @@ class Talk:
     def ask_story(self, name: str) -> str:
         """A question about the story; gives the right word."""
         fact, questions, answers = STORY_QUESTIONS[name]
+        if self.wide and name in STORY_QUESTIONS_WIDE and self.rng.random() < _WIDE_SHARE:
+            questions = STORY_QUESTIONS_WIDE[name]
         facts = self.story or {}
         question = casual(self.rng, self.fill(choose(self.rng, questions), facts))
         self.say(question, self.fill(choose(self.rng, answers), facts))

@@ -217,6 +217,13 @@ STORY_ABOUT = {
 }
 
 # What is asked of a story just told: the right word's fact, questions, answers.
+# What people type who have just read a story; training has these beside those that probes ask.
+STORY_QUESTIONS_WIDE: dict[str, tuple[str, ...]] = {
+    "hero": ("Who is in it?", "Who is it about?", "[And who|Who] was that about?", "What was the {child}'s name?"),
+    "friend": ("Who else is in it?", "Who else was there?", "Was anybody with {N}?"),
+    "object": ("What is it about?", "What was it about?"),
+    "place": ("Where was it?", "[And where|Where] was {N}?", "Where does it happen?"),
+}
 STORY_QUESTIONS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "hero": (
         "N",

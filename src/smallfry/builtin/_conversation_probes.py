@@ -21,7 +21,7 @@ class Probe:
     """One question in its conversation.
 
     Args:
-        task: One of `PROBE_TASKS`.
+        task: One of `PROBE_TASKS` or `BESIDE_TASKS`.
         turns: Messages before, and the question; the model is next.
         right: The word or number of the right answer.
         rivals: Words of the same kind, of which a right answer has none.
@@ -61,6 +61,18 @@ def _memory(rng: random.Random, kinds: Sequence[tuple[str, tuple[str, ...]]], ba
         talk.filler()
     talk.ask(kind)
     return _probe(talk, right, words)
+
+
+def _new_name(rng: random.Random) -> Probe:
+    """The user's name, one that no training conversation has, told one to three exchanges before."""
+    right = None
+    while right is None:
+        talk = Talk(rng, "test")
+        right = talk.tell("name", new=True)
+    for _ in range(int(rng.random() * 3)):
+        talk.filler()
+    talk.ask("name")
+    return _probe(talk, right, NAMES)
 
 
 def _story(rng: random.Random, asked: Sequence[tuple[str, tuple[str, ...]]]) -> Probe:
@@ -115,13 +127,18 @@ three exchanges before; ``story_who``, ``story_what``, ``story_where``: of a sto
 ``arithmetic``."""
 
 
+_MAKERS_BESIDE: dict[str, Callable[[random.Random], Probe]] = {"new_name": _new_name}
+BESIDE_TASKS = tuple(_MAKERS_BESIDE)
+"""Asked beside those and not counted in the score, which is older."""
+
+
 def probes(seed: int, n: int) -> list[Probe]:
     """Held-out questions, ``n`` of each task, no two of a task alike; the same seed gives the same ones.
 
     Names, objects, places and numbers come in combinations, facts in wordings, that the split train does not have.
     """
     found: list[Probe] = []
-    for task, draw in _MAKERS.items():
+    for task, draw in (_MAKERS | _MAKERS_BESIDE).items():
         rng = random.Random(f"smallfry:probes:{task}:{seed}")
         seen: set[str] = set()
         while len(seen) < n:

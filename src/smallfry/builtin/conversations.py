@@ -3,7 +3,7 @@
 Everything is drawn from a seed by rules, so that what is right is known: the facts asked of a story are in it, a name
 asked for was told, arithmetic is worked out in steps. Held-out splits use combinations that train does not have: hero
 and place, object and plot, two things that a user tells, a fact and the wording of its question, the numbers of each
-step of a sum; and no conversation is in two splits.
+step of a sum, a name that no story has; and no conversation is in two splits.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smallfry.builtin._conversation_acts import KINDS, Talk
-from smallfry.builtin._conversation_probes import PROBE_TASKS, Probe, probes
+from smallfry.builtin._conversation_probes import BESIDE_TASKS, PROBE_TASKS, Probe, probes
 from smallfry.builtin._split import choose, part_of
 from smallfry.errors import SmallfryError
 from smallfry.job import SplitName
 
-__all__ = ["CONVERSATIONS", "PROBE_TASKS", "ConversationSet", "Probe", "make", "probes"]
+__all__ = ["BESIDE_TASKS", "CONVERSATIONS", "PROBE_TASKS", "ConversationSet", "Probe", "make", "probes"]
 
 Messages = list[dict[str, str]]
 _MISSES = 2000  # draws in a row without a new conversation before there are taken to be no more
@@ -61,7 +61,7 @@ class ConversationSet:
         found: list[Messages] = []
         misses = 0
         while len(found) < count:
-            talk = Talk(rng, parts[split])
+            talk = Talk(rng, parts[split], wide=True)
             self.draw(talk)
             text = json.dumps(talk.turns)
             if text in seen or not (talk.owned or part_of(text) == split):

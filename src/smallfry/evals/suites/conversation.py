@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from smallfry.builtin.conversations import PROBE_TASKS, Probe, probes
+from smallfry.builtin.conversations import BESIDE_TASKS, PROBE_TASKS, Probe, probes
 from smallfry.calculator import calculator
 from smallfry.conversation import Turn, fit, own_ids
 from smallfry.evals.suites.measure import SuiteResult, TaskResult
@@ -26,6 +26,7 @@ from smallfry.evals.suites.texts import HfTexts, OwnTexts
 N = 200  # questions a task
 MAX_NEW = 96  # tokens: the longest right answers are sums of two steps
 _SEED = 0
+_TASKS = (*PROBE_TASKS, *BESIDE_TASKS)
 Watch = Callable[[TaskResult], None]
 
 
@@ -43,7 +44,7 @@ def measure_conversation(model: LanguageModel, questions: Sequence[Probe], watch
         watch: Told of every finished task.
     """
     tasks = []
-    for name in PROBE_TASKS:
+    for name in _TASKS:
         mine = [probe for probe in questions if probe.task == name]
         cut = 0
         if isinstance(model, GuessingModel):
@@ -54,25 +55,30 @@ def measure_conversation(model: LanguageModel, questions: Sequence[Probe], watch
         tasks.append(_result(name, mine, said, cut))
         if watch is not None:
             watch(tasks[-1])
-    return SuiteResult("conversation", model.name, tasks)
+    return _whole(model.name, tasks)
 
 
 def most_frequent(questions: Sequence[Probe]) -> SuiteResult:
     """The control that always gives a task's most frequent right answer."""
     tasks = []
-    for name in PROBE_TASKS:
+    for name in _TASKS:
         mine = [probe for probe in questions if probe.task == name]
         common = Counter(probe.right for probe in mine).most_common(1)[0][0]
         answer = next(probe.answer for probe in mine if probe.right == common)
         tasks.append(_result(name, mine, [answer] * len(mine)))
-    return SuiteResult("conversation", "majority", tasks)
+    return _whole("majority", tasks)
+
+
+def _whole(name: str, tasks: Sequence[TaskResult]) -> SuiteResult:
+    """The tasks that are scored, and beside them those that are shown."""
+    return SuiteResult("conversation", name, list(tasks[: len(PROBE_TASKS)]), beside=list(tasks[len(PROBE_TASKS) :]))
 
 
 def texts_of(questions: Sequence[Probe]) -> dict[str, list[str]]:
     """What each item says, right answer included, for the contamination check."""
     return {
         name: [" ".join([*(t["content"] for t in p.turns), p.answer]) for p in questions if p.task == name]
-        for name in PROBE_TASKS
+        for name in _TASKS
     }
 
 
