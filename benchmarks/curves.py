@@ -114,8 +114,8 @@ def main() -> None:
         "# Our own models", "",
         "Made by `python benchmarks/own_models.py --data DATA --models MODELS`, measured by `smallfry claims --run`.",
         "Each folder has the record of a training (settings, seed, curve, data hashes) and what `smallfry eval` said",
-        "of the model, each with its command. One seed each, but the reinforcement, which was made thrice from one",
-        "model. This page is written by `python benchmarks/curves.py`.",
+        "of the model, each with its command. One seed each, but the reinforcement, which was made three times from",
+        "one model. This page is written by `python benchmarks/curves.py`.",
         "", *table(found), "", "![Bits per byte while training](pretraining.svg)", "",
     ]  # fmt: skip
     reinforced = {name: record for name, record in found.items() if "tests" in record}

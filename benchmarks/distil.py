@@ -4,7 +4,7 @@
     python benchmarks/distil.py --data DIR --minutes 60          begin no unit after an hour; the next call goes on
     python benchmarks/distil.py --data DIR --jobs clinc150       one job
     python benchmarks/distil.py --data DIR --only s0             units whose name this pattern finds
-    python benchmarks/distil.py --write                          only write the page from the stored results
+    python benchmarks/distil.py --write                          only write: from finished units, or from the record
 
 DIR holds ``NAME.jsonl.gz`` files with ``input``, ``output`` and ``split``. A unit is one training, stored with its
 answers to the validation rows and, once its arm was chosen, to the test rows: settings are chosen on validation rows
@@ -470,9 +470,11 @@ def page(record: dict[str, Any]) -> str:
         "name says nothing else, number of steps; the model alone is also trained for as many steps as teachers",
         "and student had together. Teachers are trained on the same rows with other seeds. Of a job `NAME, 10",
         "labelled` ten rows of each label keep it: all that teachers and the models alone learn from. The further",
-        "inputs are the other rows', without their labels. Arms are chosen on validation rows with seed 0, test",
-        "rows are asked for the chosen one only. Differences are paired over rows and widened by the spread over",
-        "seeds; they do not cover another choice of labelled rows or other teachers, of which there is one.", "",
+        "inputs are the other rows', without their labels, or, where every row has its label, new ones that are",
+        "spliced from them. `share` is the part of the loss that is the teachers', `T` the temperature that",
+        "softens what they say. Arms are chosen on validation rows with seed 0, test rows are asked for the chosen",
+        "one only. Differences are paired over rows and widened by the spread over seeds; they do not cover another",
+        "choice of labelled rows or other teachers, of which there is one.", "",
         *verdict_lines(record), "",
     ]  # fmt: skip
     for name, entry in record["jobs"].items():
@@ -507,7 +509,10 @@ def main() -> None:
     args = parser.parse_args()
     if not args.write:
         run(Plan(args.out, args.jobs, args.only), args.data, args.workers, args.minutes)
-    record = summary(Plan(args.out, list(TASKS), ""))
+    if args.write and not args.out.is_dir():  # no unit is here, but what came of them is
+        record = json.loads((RESULTS / "distil.json").read_text(encoding="utf-8"))
+    else:
+        record = summary(Plan(args.out, list(TASKS), ""))
     if args.write or (not args.only and len(args.jobs) == len(TASKS)):
         (RESULTS / "distil.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         (RESULTS / "distil.md").write_text(page(record), encoding="utf-8")

@@ -26,7 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 GUIDE = ROOT / "docs" / "guide-train.md"
 RESULT = ROOT / "docs" / "results" / "guide.json"
 BEGIN, END = "<!-- times:begin -->\n", "<!-- times:end -->"
-SAID = "Hello!\nMy name is Anna.\nTell me a story about a girl and a kite.\nWhat is my name?\nWhat does a cow say?\n"
+SAID = (
+    "Hello!\nMy name is Priya.\nTell me a story about a girl and a kite.\nWho is in it?\nWhat is my name?\n"
+    "What does a cow say?\nWhat is 3 + 4?\nWhat is new in the world?\n"
+)
 
 
 def parts() -> list[tuple[str, list[tuple[str, str]]]]:

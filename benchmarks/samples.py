@@ -66,8 +66,9 @@ def quoted(prompt: str, text: str) -> str:
 def pages(record: dict[str, Any]) -> dict[str, str]:
     """Both pages by name."""
     head = (
-        f"Written by models that were trained on children's stories ([how](results/own), `{record['command']}`): "
-        "beginnings fixed beforehand, one answer each at temperature 0.7 with seed 0, nothing left out or changed. "
+        f"Written by our own models of children's stories ([how](results/own), `{record['command']}`): beginnings "
+        f"fixed beforehand, one answer each at temperature 0.7 with seed 0, of up to {MOST} tokens, where some are cut "
+        "off; nothing else is left out or changed. "
         "Bold is what was given. [The measurements](assessment.md) say how good that is; these pages only show it.\n"
     )
     texts = record["written"]

@@ -59,6 +59,24 @@ def documented() -> list[str]:
     return commands
 
 
+@pytest.mark.parametrize(("words", "says"), [
+    (["nosuch"], "no such command 'nosuch'; smallfry --help lists what there is"),
+    (["run"], "missing argument"), (["run", "a", "b", "--nosuch"], "no such option: --nosuch"),
+    (["eval", "shipped:stories", "--limit", "0"], "--limit"), (["run", "docs", "hi"], "docs: holds no model; expected"),
+    (["run", "shipped:stories", "hi", "--engine", "gpu"], "engine gpu: expected one of auto, c, numpy"),
+    (["claims", "--from", "nowhere"], "nowhere: no such folder of stored measurements"),
+])  # fmt: skip
+def test_mistakes_are_told_in_one_line(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["smallfry", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and len(told) == 1 and told[0].startswith("error: ") and says in told[0]
+
+
 def test_documentation_shows_commands() -> None:
     assert len(documented()) >= 4
 

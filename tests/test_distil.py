@@ -370,7 +370,7 @@ def test_tokenizers_and_forms_for_new_students(tmp_path: Path) -> None:
     assert form_of(str(saved(tmp_path / "u", spelled.tokenizer))) is None and form_of("http://x/v1") is None
     with pytest.raises(SmallfryError, match="no tokenizer of smallfry's"):
         tokenizer_of("http://x/v1")
-    with pytest.raises(SmallfryError, match=r"--teacher .*nowhere: no model directory.*or shipped:stories"):
+    with pytest.raises(SmallfryError, match=r"--teacher .*nowhere: no such directory.*or shipped:stories"):
         load_teacher(str(tmp_path / "nowhere"), spelled.tokenizer, None)
     assert isinstance(load_teacher("shipped:stories", spelled.tokenizer, None), WriterTeacher)
     with pytest.raises(SmallfryError, match="--teacher shipped:other: no such model comes with smallfry"):

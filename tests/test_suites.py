@@ -331,7 +331,7 @@ def test_a_model_that_is_not_there_is_said_before_any_data_is_looked_for(
     monkeypatch.setattr(sys, "argv", ["smallfry", "eval", str(tmp_path / "none"), "--suite", "blimp"])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 2 and "no model directory" in capsys.readouterr().err
+    assert ended.value.code == 2 and "no such directory; expected a directory with" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the benchmark data beside the checkout")
@@ -383,5 +383,5 @@ def test_a_job_is_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     (tmp_path / "plain" / "smallfry.json").unlink()
     elsewhere = evaluate(Job.load(path, seed=1), [tmp_path / "a"], None, False)
     assert "may have been trained on some of them" in elsewhere["warnings"][0]
-    with pytest.raises(SmallfryError, match="answers no job"):
+    with pytest.raises(SmallfryError, match="has no job"):
         evaluate(job, [tmp_path / "plain"], None, False)

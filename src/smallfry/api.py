@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallfry.files import read_json
 from smallfry.job import Job
-from smallfry.shipped import resolve
+from smallfry.shipped import model_directory
 
 if TYPE_CHECKING:
     from smallfry.predictor import ModelPredictor
@@ -49,11 +49,9 @@ def load(path: str | Path) -> ModelPredictor | Writer:
     Raises:
         SmallfryError: When it is neither.
     """
-    directory = resolve(path)
-    if (directory / "best" / "smallfry.json").exists():
-        directory = directory / "best"
+    directory = model_directory(path)
     card = read_json(directory / "smallfry.json") if (directory / "smallfry.json").exists() else None
-    if directory.is_dir() and (not isinstance(card, dict) or card.get("form") is None):
+    if not isinstance(card, dict) or card.get("form") is None:
         from smallfry.writer import Writer
 
         return Writer.load(directory)

@@ -42,20 +42,33 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that cannot show a character still shows the rest
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except SmallfryError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
         errors.print("interrupted")
         sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("torch", "sklearn", "sklearn_crfsuite", "scipy", "llguidance"):
-            errors.print(
-                f"error: this command needs {error.name}; install it with: pip install 'smallfry\\[lab]'", style="red"
-            )
-            sys.exit(2)
+            _refuse(f"this command needs {error.name}; install it with: pip install 'smallfry[lab]'")
         raise
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own, whose class is click's or not, by its version
+            raise
+        _refuse(_told(error))
+
+
+def _refuse(line: str) -> None:
+    errors.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def _told(error: Any) -> str:
+    """What is wrong with the words of a command, in one line, and where its options stand."""
+    line = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    name = context.command_path if context is not None else "smallfry"
+    return f"{line[:1].lower()}{line[1:]}; {name} --help lists what there is"
 
 
 def parse_duration(text: str) -> float:

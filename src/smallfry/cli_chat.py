@@ -25,13 +25,13 @@ from smallfry.cli_models import (
     Temperature,
     TopK,
     TopP,
-    best_of,
     has_form,
     sampling_of,
     tell,
 )  # fmt: skip
 from smallfry.conversation import HOTTEST, Conversation, Exchange
 from smallfry.errors import SmallfryError
+from smallfry.shipped import model_directory
 
 if TYPE_CHECKING:
     from smallfry.engine.decoding import Sampling
@@ -56,7 +56,7 @@ def chat(
     A history longer than the model's context loses its oldest exchanges. Ctrl-C stops an answer, Ctrl-D ends; /help
     lists what else can be done: /temperature, /seed, /system, /undo, /reset.
     """
-    path = best_of(model) if model is not None else shipped.path()
+    path = model_directory(model) if model is not None else shipped.path()
     if temperature > HOTTEST or seed < 0:
         raise SmallfryError(f"--temperature and --seed: expected 0 to {HOTTEST:g} and a whole number from 0")
     talk = Conversation("answer", temperature, seed, system)

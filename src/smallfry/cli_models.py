@@ -23,7 +23,7 @@ from smallfry.cli_common import (
     read_inputs,
 )  # fmt: skip
 from smallfry.errors import SmallfryError
-from smallfry.shipped import resolve
+from smallfry.shipped import model_directory
 
 if TYPE_CHECKING:
     from smallfry.engine.decoding import Sampling
@@ -54,7 +54,7 @@ def run(
         inputs += read_inputs(input_file, input_column)
     if not inputs:
         raise SmallfryError('nothing to answer; give a text: smallfry run DIR "text", or --input FILE.jsonl')
-    path = best_of(model)
+    path = model_directory(model)
     if not has_form(path):
         sampling = sampling_of(temperature, top_k, top_p, min_p, repetition, seed)
         _continue(path, inputs, precision, engine, max_new, sampling, as_json)
@@ -82,6 +82,8 @@ def _continue(
 
     writer = Writer.load(path, cast(Any, precision), cast(Any, engine))
     tell(writer.notice)
+    if writer.chats:
+        tell(f"{writer.name} was trained to converse: smallfry chat talks with it, run goes on with what it is given")
     rows = []
     for given in inputs:
         console.print(given, end="", markup=False, highlight=False, soft_wrap=True)
@@ -112,7 +114,7 @@ def serve(
     from smallfry.writer import Writer
 
     loaded: list[Writer | ModelPredictor] = []
-    for path in map(best_of, models):
+    for path in map(model_directory, models):
         kind = ModelPredictor if has_form(path) else Writer
         loaded.append(cast(Any, kind).load(path, precision, engine))
         tell(loaded[-1].notice)
@@ -146,7 +148,7 @@ def export(
         raise SmallfryError(f"--dtype {kind}: for {to} expected one of {', '.join(kinds[to])}")
     if out.exists() and not force:
         raise SmallfryError(f"{out}: is there already; choose another --out, or add --force to replace it")
-    path = best_of(model)
+    path = model_directory(model)
     notes: list[str] = []
     if to == "gguf":
         from smallfry.export.gguf import export_gguf
@@ -210,7 +212,7 @@ def quantize(
 
     if bits not in (4, 8):
         raise SmallfryError(f"--bits {bits}: expected 8 or 4")
-    path = best_of(model)
+    path = model_directory(model)
 
     def job(source: str) -> Any:
         return load_job(source, input_column, output_column, references_column, kind, metric, where, seed)
@@ -236,26 +238,14 @@ def quantize(
         print_json(facts)
 
 
-def best_of(model: Path) -> Path:
-    """A model directory, the best model of an assessment's directory, or a shipped model.
-
-    Raises:
-        SmallfryError: No shipped model has that name.
-    """
-    model = resolve(model)
-    return model / "best" if (model / "best" / "smallfry.json").exists() else model
-
-
 def has_form(path: Path) -> bool:
     """Whether a model was trained for a job.
 
     Raises:
-        SmallfryError: There is no model.
+        SmallfryError: Its card is broken.
     """
     from smallfry.files import read_json
 
-    if not path.is_dir():
-        raise SmallfryError(f"{path}: no such directory; expected a model directory (config.json, its weights)")
     if not (path / "smallfry.json").exists():
         return False
     card = read_json(path / "smallfry.json")

@@ -41,7 +41,8 @@ def pretrain(
     )] = None,
     column: Annotated[str | None, typer.Option(help="Column of the text in .jsonl, .parquet and hub rows")] = None,
     separator: Annotated[str | None, typer.Option(
-        help="Between documents of text files: auto, blank (lines), file (each is one), or a text"
+        help="Between documents of text files: auto (<|endoftext|>, or two blank lines and more), blank (any blank "
+        "lines), file (each is one), or a text"
     )] = None,
     skip: Annotated[str | None, typer.Option(
         help="Cleaning steps to leave out: short, letters, broken, repeated-lines, repetitive, contaminated, "

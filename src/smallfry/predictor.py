@@ -122,7 +122,11 @@ class ModelPredictor:
         """
         if not path.is_dir():
             raise SmallfryError(f"{path}: no such directory; expected a model directory (config.json, its weights)")
-        card = read_json(path / "smallfry.json")
+        card = read_json(path / "smallfry.json") if (path / "smallfry.json").exists() else {}
+        if isinstance(card, dict) and card.get("form") is None:
+            raise SmallfryError(
+                f"{path}: has no job; expected a model that smallfry assess, or smallfry tune with a job, made"
+            )
         loaded = load_backend(path, precision, engine)
         try:
             tokenizer = Tokenizer.load(path / "tokenizer.json", card["form"]["units"])

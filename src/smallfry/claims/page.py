@@ -27,9 +27,10 @@ from stored results, and nothing on it is typed by hand but the sentences, their
 
 How to read it:
 
-- Every claim has criteria, written before the measurements they ask for: what supports it and what refutes it
-  ([the list](#what-decides)). Where neither is met it is *undecided*; where something is still to be run it is *not
-  measured yet*, and [what would measure it](#still-to-measure) is listed.
+- The assessment itself is not in this repository; the sentences that can be tested are quoted here, with their lines.
+- Every claim has criteria: what supports it and what refutes it ([the list](#what-decides)). They were written before
+  the measurements they ask for, but where {seen} stands. Where neither is met it is *undecided*; where something is
+  still to be run it is *not measured yet*, and [what would measure it](#still-to-measure) is listed.
 - {seen} marks what rests on a measurement that was known when its criterion was written. Targets of those jobs had
   been set before they were run.
 - {caution} marks verdicts whose criterion turned out to say less than its sentence. Criteria are not moved once their
@@ -278,6 +279,7 @@ def _missing(plan: Sequence[str]) -> list[str]:
     if not plan:
         return ["Nothing: every measurement that the claims ask for is stored."]
     return [
+        "`make assessment DATA=DIR` measures everything from nothing, into another folder, in about a day. "
         "`benchmarks/own_models.py` trains our own models and `benchmarks/levers.py` measures the levers. "
         "`smallfry claims --run --models MODELS --data-dir DATA` measures the rest, the cheapest first, with about so "
         "many minutes each on two free cores:",

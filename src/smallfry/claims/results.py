@@ -39,7 +39,9 @@ class Results:
 
     def __init__(self, root: Path, claims: Claims) -> None:
         if not root.is_dir():
-            raise SmallfryError(f"{root}: no such folder; expected stored measurements, such as docs/results")
+            raise SmallfryError(
+                f"{root}: no such folder of stored measurements; run it in a clone of the project, or name one (--from)"
+            )
         self.root, self.claims = root, claims
         self._files: dict[str, Any] = {}
 

@@ -48,6 +48,8 @@ def load_backend(path: Path, precision: Kind | None = None, engine: EngineName =
     """
     if precision is not None and precision not in get_args(Kind):
         raise SmallfryError(f"precision {precision}: expected one of {', '.join(get_args(Kind))}")
+    if engine not in get_args(EngineName):
+        raise SmallfryError(f"engine {engine}: expected one of {', '.join(get_args(EngineName))}")
     weights = read_weights(path)
     kind = precision or weights.kind
     if engine != "numpy":

@@ -40,3 +40,20 @@ def resolve(model: str | Path) -> Path:
     """
     text = str(model)
     return path(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else Path(model)
+
+
+def model_directory(model: str | Path) -> Path:
+    """The directory of a model as users name it: ``shipped:NAME``, a directory, or an assessment's (its best one).
+
+    Raises:
+        SmallfryError: There is none.
+    """
+    found = resolve(model)
+    for directory in (found / "best", found):
+        if any((directory / name).exists() for name in ("config.json", "smallfry.json")):
+            return directory
+    what = "holds no model" if found.is_dir() else "no such directory"
+    raise SmallfryError(
+        f"{model}: {what}; expected a directory with config.json and weights, such as smallfry assess, pretrain, tune "
+        f"and import make, or {PREFIX}{DEFAULT}"
+    )

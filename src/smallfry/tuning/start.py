@@ -16,7 +16,7 @@ from smallfry.engine.weights import FLAT_FILE
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json
 from smallfry.model import Transformer
-from smallfry.shipped import resolve
+from smallfry.shipped import model_directory, resolve
 from smallfry.sizes import RUNGS, parse_size, shape_for
 from smallfry.tensorfiles import digest_of
 from smallfry.tokenizer import SPECIALS, Tokenizer
@@ -99,9 +99,7 @@ def open_model(model: str) -> Start:
     Raises:
         SmallfryError: It is missing or broken, or its tokenizer is not smallfry's.
     """
-    path = resolve(model)
-    if (path / "best" / "smallfry.json").exists():  # an assessment's directory
-        path = path / "best"
+    path = model_directory(model)
     config = read_json(path / "config.json")
     card = read_json(path / "smallfry.json") if (path / "smallfry.json").exists() else {}
     if not isinstance(card, dict) or not isinstance(config, dict):

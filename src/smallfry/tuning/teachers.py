@@ -30,6 +30,7 @@ from smallfry.forms import Form
 from smallfry.machine import compute_dtype, default_device
 from smallfry.model import Transformer
 from smallfry.predictor import ModelPredictor
+from smallfry.shipped import model_directory
 from smallfry.tokenizer import END, PAD, Tokenizer
 from smallfry.writer import Writer
 
@@ -378,8 +379,6 @@ def teacher_directory(source: str) -> Path:
     Raises:
         SmallfryError: There is none.
     """
-    from smallfry.evals.suites.models import model_directory
-
     if not source.startswith("hf:"):
         try:
             return model_directory(Path(source))

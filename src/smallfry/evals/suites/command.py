@@ -27,13 +27,14 @@ from smallfry.evals.suites.measure import (
     majority,
     measure_suite,
 )
-from smallfry.evals.suites.models import Precision, load_language_model, model_directory, untrained
+from smallfry.evals.suites.models import Precision, load_language_model, untrained
 from smallfry.evals.suites.ngram import NGramModel
 from smallfry.evals.suites.scoring import GuessingModel, LanguageModel
 from smallfry.evals.suites.show import paired_dict, show_comparison, show_result
 from smallfry.evals.suites.text import FEWEST, bits_per_byte, bits_rate, read_documents
 from smallfry.job import Job
 from smallfry.machine import keep_freed_memory
+from smallfry.shipped import model_directory
 
 SUITES = ("core", "chatcore", "blimp", "lambada", "humaneval", "bpb", "stories", "conversation")
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from smallfry.candidates import Prediction, Predictor
-from smallfry.errors import SmallfryError
 from smallfry.evals.metrics import METRICS, Scores, corpus_statistic, score_likelihood, score_predictions
 from smallfry.evals.paired import Paired, mcnemar, paired_statistic
 from smallfry.files import read_json
 from smallfry.job import Job
 from smallfry.predictor import ModelPredictor
+from smallfry.shipped import model_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,12 @@ def load_predictor(path: Path) -> ModelPredictor:
     Raises:
         SmallfryError: It is no such model.
     """
-    directory = path / "best" if (path / "best" / "smallfry.json").exists() else path
-    if not (directory / "smallfry.json").exists():
-        raise SmallfryError(f"{path}: answers no job; give a model that `smallfry assess` made, or one of the suites")
-    return ModelPredictor.load(directory)
+    return ModelPredictor.load(model_directory(path))
 
 
 def other_split(path: Path, job: Job) -> str:
     """A warning where the model was made with other test rows than these: it may have been trained on some of them."""
-    directory = path / "best" if (path / "best" / "smallfry.json").exists() else path
-    made = read_json(directory / "smallfry.json").get("job", {})
+    made = read_json(model_directory(path) / "smallfry.json").get("job", {})
     hashes = made.get("hashes", {}) if isinstance(made, dict) else {}
     if not hashes or hashes.get("test") == job.hashes()["test"]:
         return ""

@@ -21,7 +21,7 @@ from smallfry.evals.suites.transformer import TransformerScorer
 from smallfry.files import read_json
 from smallfry.machine import default_device, default_workers
 from smallfry.model import Transformer
-from smallfry.shipped import resolve
+from smallfry.shipped import model_directory
 from smallfry.tokenizer import Tokenizer
 
 Precision = Literal["fp32", "bf16"]
@@ -56,21 +56,6 @@ def load_language_model(path: Path, precision: Precision = "fp32") -> LanguageMo
     form = card.get("form") or {}
     tokenizer = Tokenizer.load(directory / "tokenizer.json", form.get("units", ()))
     return TransformerScorer(str(path), model, OwnTexts(tokenizer), context)
-
-
-def model_directory(path: Path) -> Path:
-    """The directory of a model as users name it: ``shipped:NAME``, a directory, or an assessment's (its best one).
-
-    Raises:
-        SmallfryError: There is none.
-    """
-    found = resolve(path)
-    directory = found / "best" if (found / "best" / "config.json").exists() else found
-    if not (directory / "config.json").exists():
-        raise SmallfryError(
-            f"{path}: no model directory; expected one with config.json and model.safetensors, or shipped:stories"
-        )
-    return directory
 
 
 def untrained(like: LanguageModel) -> LanguageModel:

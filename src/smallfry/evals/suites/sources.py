@@ -56,8 +56,11 @@ class Data:
         try:
             return hub_rows(file)
         except SmallfryError as error:
-            where = f"{self.folder} has no {file}" if self.folder else f"no folder is named by --data-dir or {VARIABLE}"
-            raise SmallfryError(f"no benchmark data: {where}, and the Hugging Face hub gave none ({error})") from None
+            where = f"{self.folder} has no {file}" if self.folder else "no --data-dir is named"
+            raise SmallfryError(
+                f"no benchmark data: {where}, and {error}; name a folder of the data with --data-dir or {VARIABLE}, or "
+                "ask --suite stories or conversation, which need none"
+            ) from None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -57,6 +57,8 @@ def read_documents(path: Path) -> list[str]:
         lines = [line for line in content.split("\n") if line.strip()]
         table = path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
         rows = [json.loads(line)["text"] for line in lines] if table else [content]
+    except FileNotFoundError:
+        raise SmallfryError(f"{path}: no such file; name a UTF-8 text, or JSON lines with a column text") from None
     except (OSError, EOFError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise SmallfryError(f"{path}: expected UTF-8 text, or JSON lines with a column text ({error!r})") from None
     found = [row for row in rows if isinstance(row, str) and row]
