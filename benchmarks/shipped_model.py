@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=1024)
     parser.add_argument("--seq-len", type=int, default=512)
     parser.add_argument("--tokens", default="24m", help="of pretraining")
-    parser.add_argument("--epochs", default="2", help="of tuning")
+    parser.add_argument("--epochs", default="4", help="of tuning")
     parser.add_argument("--bits", type=int, default=8)
     parser.add_argument("--stories", type=int, default=60_000)
     parser.add_argument("--talks", type=int, default=30_000)

@@ -23,7 +23,7 @@ from smallfry.assessment.lock import DirectoryLock
 from smallfry.assessment.pool import Result
 from smallfry.assessment.run import _Run
 from smallfry.assessment.state import Silent
-from smallfry.assessment.work import Outcome, RungTask
+from smallfry.assessment.work import BaselineTask, Outcome, RungTask
 from smallfry.cli import main, parse_duration
 from smallfry.errors import CandidateError, SmallfryError
 from smallfry.job import Job
@@ -188,8 +188,8 @@ def test_interrupted_and_resumed_gives_the_scores_of_one_that_was_not(
         (["assess", "reverse", "--target", "95", "--out", "{tmp}/x"], "such as 0.95"),
         (["run", "{tmp}"], "nothing to answer"),
         (["eval", "{tmp}", "--suite", "blmp"], "suites: core, chatcore, blimp"),
-        (["run", "{tmp}", "hello"], "no such file"),
-        (["run", "{tmp}", "--input", "{tmp}/none.jsonl"], "cannot read"),
+        (["run", "{tmp}", "hello"], "holds no model"),
+        (["run", "{tmp}", "--input", "{tmp}/none.jsonl"], "cannot be read"),
         (["check", "{tmp}/empty.jsonl"], "empty"),
     ],
 )
@@ -319,9 +319,20 @@ def test_only_a_candidate_s_own_failure_is_filed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(pool, "_context", context)
     failing(CandidateError("the loss is nan"))
     assert pool._run(task).outcome.failed == "the loss is nan"
+    fitted = BaselineTask("nearest")
+    monkeypatch.setattr(pool, "run_baseline", lambda *a: [][0])  # a library's own error
+    assert pool._run(fitted).outcome.failed.startswith("IndexError: ")
     failing(SmallfryError("no space left"))
     with pytest.raises(SmallfryError, match="no space left"):
         pool._run(task)
+
+
+def test_an_outcome_of_another_version_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "outcome.json"
+    Outcome("1m", 1, 2, 3.0).save(path)
+    assert Outcome.load(path) is not None
+    path.write_text(json.dumps({**json.loads(path.read_text()), "colour": "red"}))
+    assert Outcome.load(path) is None
 
 
 def test_what_was_left_out_is_in_the_record(tmp_path: Path) -> None:

@@ -63,6 +63,42 @@ def test_a_baseline_that_does_as_well_is_advised() -> None:
     assert record.advice.startswith("Use svm") and "not significantly better" in record.advice
 
 
+def test_any_workable_baseline_is_named_before_nothing_is() -> None:
+    state = State()
+    strong, shown = outcome("svm", 4, 1, 80_000), outcome("nearest", 4, 2, 90_000)
+    shown.valid = outcome("nearest", 1, 3).valid  # better on validation rows, so it is the rival
+    shown.test = outcome("nearest", 60, 2).test
+    state.baselines = {"svm": (strong, None), "nearest": (shown, None)}  # type: ignore[dict-item]
+    state.rungs["1m"] = {0: outcome("1m", 100, 0)}
+    record = Assessment(JobRecord("j", "classify", "accuracy", True, 0.95, N, N, N))
+    conclude.fill(record, JOB, state, 0.95, None, ["1m"])
+    assert record.advice.startswith("Use svm: ")
+
+
+def test_a_smaller_rung_that_is_not_ruled_out_is_named() -> None:
+    record = assessed(200, {"0.25m": [22, 22], "1m": [4, 5]}, 0.95)
+    assert row(record, "0.25m").verdict == "undecided" and record.smallest == "1m"
+    assert record.advice.endswith("; 0.25m, which is smaller, is undecided.")
+
+
+def test_ties_do_not_depend_on_who_ended_first() -> None:
+    state = State()
+    for rung, params in (("5m", 5_000_000), ("1m", 1_000_000)):
+        state.rungs[rung] = {0: outcome(rung, 50, 7, 2 * params)}
+    assert conclude.best_rung(JOB, state.rungs) == "1m"
+    state.rungs = dict(reversed(state.rungs.items()))
+    assert conclude.best_rung(JOB, state.rungs) == "1m"
+
+
+def test_a_single_text_decides_nothing() -> None:
+    rows = (Example("", "a long text " * 50),)
+    job = Job("j", "generate", rows, rows, rows, "bits_per_byte")
+    found = conclude.make_row(
+        job, "1m", "lm", {0: Outcome("1m", 1, 1, 1.0, valid=[[-400.0]], test=[[-400.0]])}, 9.0, None
+    )
+    assert found.verdict == "undecided" and "too few" in found.note
+
+
 def test_a_better_baseline_is_advised_where_nothing_is_workable() -> None:
     record = assessed(60, {"0.25m": [150, 151, 149]}, 0.95)
     assert record.smallest is None

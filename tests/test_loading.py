@@ -331,3 +331,34 @@ def test_references_are_further_accepted_outputs(others: Any) -> None:
     assert examples["x"].references == ()
     assert examples["ask word1 please"].references == ("red", "gold")
     assert examples["ask word1 please"].accepted == ("red", "gold")
+
+
+def test_signs_and_marks_tell_texts_apart() -> None:
+    from smallfry.loading.splitting import normalise
+
+    for one, other in (("किला", "कुल"), ("good 👍", "good 👎"), ("C", "C++"), ("C#", "C++"), ("3+4", "3-4")):
+        assert normalise(one) != normalise(other)
+    for one, other in (("Hello, World!", "hello world"), ("a_b", "A b"), ("café!", "CAFÉ"), ("#tag", "tag")):
+        assert normalise(one) == normalise(other)
+
+
+def test_inputs_that_come_too_often_for_a_test_are_told() -> None:
+    rows = [{"input": "the same", "output": "a"}] * 60 + [{"input": f"other {i}", "output": "b"} for i in range(60)]
+    job = Job.from_rows(rows, name="often")
+    assert any("60 rows repeat an input so often" in note for note in job.notes)
+    assert "the same" not in {row.input for row in job.test}
+
+
+def test_a_parquet_file_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr("smallfry.loading.readers.RATIO_FREE_BYTES", 1 << 20)
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"input": ["a" * (1 << 23)], "output": ["b"]}), path, compression="zstd")
+    with pytest.raises(SmallfryError, match="unpacks to more than"):
+        Job.load(path)
+    monkeypatch.setattr("smallfry.loading.readers.MAX_TOTAL_BYTES", 1 << 22)
+    pq.write_table(pa.table({"input": ["a" * 9000] * 2000, "output": ["b"] * 2000}), path)  # a dictionary of one
+    with pytest.raises(SmallfryError, match="holds more than"):
+        Job.load(path)

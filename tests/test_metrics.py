@@ -47,6 +47,36 @@ def test_edit_distance_and_error_rate() -> None:
     assert lengths.tolist() == [4, 1]
 
 
+def test_edit_distance_is_that_of_the_table() -> None:
+    def table(a: Sequence[str], b: Sequence[str]) -> int:
+        rows = [list(range(len(b) + 1))]
+        for i, x in enumerate(a, 1):
+            rows.append([i])
+            for j, y in enumerate(b, 1):
+                rows[i].append(min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (x != y)))
+        return rows[-1][-1]
+
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        a, b = (["abcde"[i] for i in rng.integers(5, size=rng.integers(14))] for _ in "ab")
+        assert m.edit_distance(a, b) == table(a, b) == m.edit_distance(b, a)
+
+
+def test_repeated_inputs_make_nothing_surer() -> None:
+    once = [Example(f"question {i}", "yes") for i in range(40)]
+    many = [row for row in once for _ in range(10)]
+    answers = [Prediction("yes" if i % 4 else "no", 0.5) for i in range(40)]
+    each = m.score_predictions(job(once), answers)
+    all_ = m.score_predictions(job(many), [a for a in answers for _ in range(10)])
+    assert (each.effective, all_.effective, all_.n) == (40.0, 40.0, 400)
+    assert all_.interval() == pytest.approx(each.interval())
+    texts = job([Example("", t) for t in ("abcd" * 3, "x", "y", "z") for _ in range(5)], "generate", "bits_per_byte")
+    likelihoods = [-9.0 - i // 5 for i in range(20)]
+    found = m.score_likelihood(texts, likelihoods)
+    assert found.effective == 4.0 and len(m.by_group(found.sums, found.groups)) == 4
+    assert m.score_predictions(job(once[:1] * 2), answers[:2]).effective == 1.0
+
+
 def test_tag_spans_follow_conlleval() -> None:
     assert m.tag_spans(["B-a", "I-a", "O", "I-b", "B-b", "I-a"]) == {
         ("a", 0, 2), ("b", 3, 4), ("b", 4, 5), ("a", 5, 6)

@@ -90,3 +90,14 @@ def test_summary_has_exactly_the_documented_keys() -> None:
     assert [r["seeds"] for r in found["rows"]] == [0, 0, 0, 0, 0, 3, 3, 3, 3, 3, 3]
     assert found["smallest"] == "1m"
     json.dumps(summary(broken_numbers()), allow_nan=False)
+
+
+@pytest.mark.parametrize("value", [10**400, -5])
+def test_counts_out_of_range_are_refused(tmp_path: Path, value: int) -> None:
+    path = tmp_path / "assessment.json"
+    synthetic().save(path)
+    data = json.loads(path.read_text())
+    data["rows"][0]["bytes"] = value
+    path.write_text(json.dumps(data))
+    with pytest.raises(SmallfryError, match="expected a whole number from 0"):
+        Assessment.load(path)

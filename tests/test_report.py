@@ -116,7 +116,7 @@ def test_page_tells_the_whole_assessment() -> None:
     for row in a.rows:
         assert row.name in text
     for expected in (
-        "The smallest workable rung is 1m: 1.0M parameters in 2.1 MB.",
+        "The smallest workable rung is 1m (0.5m undecided): 1.0M parameters in 2.1 MB.",
         a.advice,
         "Read off a curve through the rungs above, not measured.",
         "about 5,400 more test examples would decide",

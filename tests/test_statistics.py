@@ -212,6 +212,20 @@ def test_seeds_are_averaged_and_widen_a_paired_difference() -> None:
     assert pairs.paired_over_seeds([base], base).p_value == 1.0
 
 
+def test_seeds_that_never_err_are_no_certainty() -> None:
+    right, wrong = np.ones(50, dtype=bool), np.zeros(50, dtype=bool)
+    found = pairs.paired_over_seeds([right] * 3, wrong)
+    assert found.difference == 1.0 and 0.8 < found.low < 1.0 and found.p_value < 1e-6
+    same = pairs.paired_over_seeds([right] * 3, right)
+    assert same.difference == 0.0 and same.p_value == 1.0 and -0.15 < same.low < 0 < same.high < 0.15
+    five = right.copy()
+    five[:5] = False  # five items one way: the exact test says 0.0625
+    assert pairs.paired_over_seeds([right] * 3, five).p_value > 0.03
+    one = pairs.paired_over_seeds([right], five)
+    half = pairs.paired_over_seeds([right], five, worth=25.0)
+    assert half.high - half.low > 1.3 * (one.high - one.low) and half.p_value > one.p_value
+
+
 def test_a_corpus_statistic_is_compared_as_such() -> None:
     nats = np.array([[10.0, 100.0], [30.0, 10.0]] * 50)  # one text long and easy, one short and hard
     other = np.array([[20.0, 100.0], [10.0, 10.0]] * 50)  # worse on the long ones, far better on the short ones

@@ -385,3 +385,31 @@ def test_a_job_is_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "may have been trained on some of them" in elsewhere["warnings"][0]
     with pytest.raises(SmallfryError, match="has no job"):
         evaluate(job, [tmp_path / "plain"], None, False)
+
+
+def test_an_interval_of_bits_is_over_documents() -> None:
+    from smallfry.evals.statistics import bootstrap_statistic
+    from smallfry.evals.suites.text import bits_rate
+
+    golden = load_language_model(Path(__file__).parent / "golden" / "model")
+    texts = [
+        f"{i} {word} " * 200 for i, word in enumerate(("red", "green", "blue", "black", "white", "grey", "pink", "x"))
+    ]
+    found = bits_per_byte(golden, texts)  # of several windows each, which are alike
+    assert found.ci == bootstrap_statistic(found.sums, bits_rate) and len(found.sums) == 8
+    one = bits_per_byte(golden, ["".join(texts)])
+    assert one.ci is not None and one.ci[1] - one.ci[0] < found.ci[1] - found.ci[0]  # of windows, for want of documents
+
+
+@pytest.mark.parametrize("broken", [b"\x1f\x8b\x08\0\0\0\0\0\0\0" + b"\xff" * 40, b"\x1f\x8b\x08\0"])
+def test_damaged_gzip_is_told_in_a_line(tmp_path: Path, broken: bytes) -> None:
+    from smallfry.evals.suites.contamination import training_texts
+    from smallfry.evals.suites.sources import read_rows
+    from smallfry.evals.suites.text import read_documents
+
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(broken)
+    for read in (read_rows, read_documents, lambda p: list(training_texts(p))):
+        with pytest.raises(SmallfryError) as told:
+            read(path)
+        assert "\n" not in str(told.value)

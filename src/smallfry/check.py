@@ -282,6 +282,12 @@ def warnings(card: DataCard) -> list[str]:
         found.append(
             f"Only {test.rows:,} test rows: a score will be uncertain by several points; {MIN_TEST_ROWS} or more help."
         )
+    repeated = card.splits["test"].duplicate_inputs
+    if repeated > 0.05 * test.rows:
+        found.append(
+            f"{repeated:,} of {test.rows:,} test rows repeat the input of another: they are answered alike and tell "
+            "nothing new, which intervals count in; other inputs make a score surer."
+        )
     if test.exact:
         found.append(
             f"{test.exact:,} of {test.rows:,} test rows ({test.exact / test.rows:.1%}) are in train too "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from smallfry.characters import visible
 from smallfry.errors import SmallfryError
@@ -17,10 +19,12 @@ from smallfry.job import Job, Kind, Metric
 
 
 class _SafeConsole(Console):
-    """A console on which no text from outside can do more than be read."""
+    """A console on which no text from outside can do more than be read, wherever in a table it stands."""
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*(visible(found) if isinstance(found, str) else found for found in objects), **options)
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is shown, piece by piece; rich's own control codes are not text."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text), style, control)
 
 
 console = _SafeConsole(emoji=False)

@@ -50,6 +50,8 @@ def available_forms(job: Job, codec: FrameCodec | None) -> list[FormName]:
     """
     if job.kind == "classify":
         return ["units"]
+    if job.metric == "bits_per_byte":  # of any text: a form that cannot express one has no likelihood for it
+        return ["text"]
     forms: list[FormName] = []
     if codec is not None:
         forms.append("inline")

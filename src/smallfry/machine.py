@@ -192,7 +192,7 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 
 def default_workers() -> int:
     """Trainings worth running side by side: one a core, or a few that share an accelerator and its memory."""
-    cores = max(1, os.cpu_count() or 1)
+    cores = own_cores()
     return cores if default_device().type == "cpu" else min(cores, _WORKERS_A_DEVICE)
 
 

@@ -24,6 +24,7 @@ from .files import write_atomic
 from .job import Kind, Metric
 
 FORMAT = "smallfry-assessment/1"
+_LARGEST = 10**18  # of a count in a record
 FILE_NAME = "assessment.json"
 
 RowType = Literal["baseline", "lm", "combined", "pretrained"]
@@ -444,6 +445,8 @@ def _decode_scalar(kind: Any, value: Any, where: str) -> Any:
         _refuse(where, "a number", value)
     if kind is int and isinstance(value, bool):
         _refuse(where, "a whole number", value)
+    if kind is int and isinstance(value, int) and not 0 <= value <= _LARGEST:
+        _refuse(where, "a whole number from 0 to 10^18", value)
     names = {int: "a whole number", str: "a text", bool: "true or false"}
     return _expect(kind, value, where, names[kind])
 

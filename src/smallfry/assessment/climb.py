@@ -37,7 +37,7 @@ class Climber:
     One seed a rung from the smallest up, until a rung is workable; then the remaining seeds of that rung and of the one
     below it, whose refusal makes it the smallest. Where nothing is workable, the remaining seeds go to the rungs within
     chance of the best validation score, the largest first, else to the best that the budget still holds. Test scores
-    decide when to stop, never what to ship.
+    decide when to stop, and so which rung is the smallest workable one.
 
     Args:
         rungs: From the smallest up.

@@ -12,7 +12,7 @@ import numpy as np
 from smallfry.assessment.work import PILOT_VALID_ROWS, Outcome, RungTask, score_answers
 from smallfry.baselines.calibration import evenly
 from smallfry.evals import statistics
-from smallfry.evals.metrics import METRICS, Scores, corpus_statistic
+from smallfry.evals.metrics import METRICS, Scores, by_group, corpus_statistic
 from smallfry.evals.paired import paired_over_seeds, paired_statistic
 from smallfry.forms import MAX_PROMPT_TOKENS
 from smallfry.frames import FrameCodec
@@ -35,6 +35,7 @@ from smallfry.sizes import RUNGS, parse_size
 if TYPE_CHECKING:
     from smallfry.assessment.state import State
 
+FEWEST_ITEMS = 8  # from which resampling gives an interval of a corpus score
 SHOWN_ERRORS = 40
 SHOWN_SAMPLES = 8
 CHEAPER = 4.0  # times faster to train that count as far cheaper
@@ -79,8 +80,8 @@ def valid_score(job: Job, outcomes: Mapping[int, Outcome]) -> float:
 
 
 def best_rung(job: Job, rungs: Mapping[str, Mapping[int, Outcome]]) -> str:
-    """The rung with the best median validation score; with more seeds before fewer where scores tie."""
-    return max(rungs, key=lambda r: (valid_score(job, rungs[r]), len(rungs[r])))
+    """The rung with the best median validation score; where scores tie, the one with more seeds, then the smaller."""
+    return max(sorted(rungs, key=parse_size), key=lambda r: (valid_score(job, rungs[r]), len(rungs[r])))
 
 
 def best_pair(job: Job, state: State) -> tuple[str, str] | None:
@@ -89,11 +90,11 @@ def best_pair(job: Job, state: State) -> tuple[str, str] | None:
     A baseline with less than half the rung's score has nothing to add. Among rungs within a point of the best, the one
     with the most seeds stands for the ladder.
     """
-    names = [n for n in state.baselines if "-" not in n and n not in ("majority", "nearest")]
+    names = [n for n in sorted(state.baselines) if "-" not in n and n not in ("majority", "nearest")]
     if not names or not state.rungs:
         return None
     top = max(valid_score(job, o) for o in state.rungs.values())
-    near = [r for r, o in state.rungs.items() if valid_score(job, o) >= top - 0.01]
+    near = [r for r in sorted(state.rungs, key=parse_size) if valid_score(job, state.rungs[r]) >= top - 0.01]
     rung = max(near, key=lambda r: (len(state.rungs[r]), valid_score(job, state.rungs[r])))
     baseline = max(names, key=lambda n: valid_score(job, {0: state.baselines[n][0]}))
     hopeless = METRICS[job.metric].higher_is_better and valid_score(job, {0: state.baselines[baseline][0]}) < top / 2
@@ -136,9 +137,10 @@ def make_row(
     if kind == "baseline":  # fitted the same way every time: there is no seed to vary
         low, high = typical.interval()
     elif METRICS[job.metric].proportion:
-        middle, low, high = statistics.seeds_interval(values, typical.n)
-    else:
-        low, high = statistics.join_seed_spread(middle, typical.interval()[0], typical.interval()[1], values)
+        middle, low, high = statistics.seeds_interval(values, typical.effective)
+    else:  # the interval of one seed, moved to the middle of all
+        low, high = (middle + (end - float(typical.score)) for end in typical.interval())
+        low, high = statistics.join_seed_spread(middle, low, high, values)
     first = next(iter(outcomes.values()))
     row = Row(name, kind, middle, (low, high), first.params, first.bytes, typical.n, note=first.note)
     if kind != "baseline":
@@ -155,11 +157,15 @@ def make_row(
     }  # fmt: skip
     if target is not None:
         row.verdict = statistics.verdict(low, high, target, METRICS[job.metric].higher_is_better)
+        if not METRICS[job.metric].proportion and typical.effective < FEWEST_ITEMS:
+            row.verdict = "undecided"
+            row.note = row.note or f"{typical.n} test items are too few for an interval; {FEWEST_ITEMS} or more decide"
         if row.verdict == "undecided" and METRICS[job.metric].proportion:
             seeded = values if kind != "baseline" else ()
-            total = statistics.examples_to_decide(middle, typical.n, target, per_seed_scores=seeded)
-            if total is not None and total > typical.n:
-                row.examples_to_decide = total - typical.n
+            known = round(typical.effective)  # further examples are taken to be of other inputs
+            total = statistics.examples_to_decide(middle, known, target, per_seed_scores=seeded)
+            if total is not None and total > known:
+                row.examples_to_decide = total - known
             elif total is None and seeded and not row.note:
                 row.note = "no number of test rows would decide: the seeds differ too much; use more --seeds"
     return row
@@ -189,10 +195,11 @@ def versus(job: Job, mine: Mapping[int, Outcome], other: Outcome, name: str) -> 
     scores = [score_answers(job, mine[seed].test, "test") for seed in sorted(mine)]
     theirs = score_answers(job, other.test, "test")
     if METRICS[job.metric].proportion:
-        paired = paired_over_seeds([s.per_item > 0.5 for s in scores], theirs.per_item > 0.5)
+        paired = paired_over_seeds([s.per_item > 0.5 for s in scores], theirs.per_item > 0.5, worth=theirs.effective)
         discordant: int | None = paired.a_only + paired.b_only
     else:
-        paired = paired_statistic([s.sums for s in scores], theirs.sums, corpus_statistic(job.metric))
+        mine_sums = [by_group(s.sums, s.groups) for s in scores]
+        paired = paired_statistic(mine_sums, by_group(theirs.sums, theirs.groups), corpus_statistic(job.metric))
         discordant = None
     return Versus(name, paired.difference, (paired.low, paired.high), paired.p_value, discordant)
 
@@ -210,7 +217,7 @@ def fill(
         if cut:
             row.name = f"{name} cut to {sizes.get(int(size), size)}"
             row.note = row.note or "the linear SVM with as many features as fit into the bytes of that rung"
-    base = {o.name: o for k, (o, _) in state.baselines.items() if "-" not in k}
+    base = {o.name: o for k, (o, _) in sorted(state.baselines.items()) if "-" not in k}
     best = max(base, key=lambda n: valid_score(job, {0: base[n]})) if base else None
     for rung in sorted(state.rungs, key=parse_size):
         row = rung_row(job, rung, state.rungs[rung], target, codec)
@@ -270,10 +277,12 @@ def advise(record: Assessment, best_baseline: str | None) -> str:
             return _workable_beside_baseline(chosen, baseline, record.job.higher_is_better)
         return (
             f"Use the {chosen.name} model: {_score(chosen)} clears the target of {record.job.target:g} in "
-            f"{_size(chosen.bytes)}{_beyond(chosen)}."
+            f"{_size(chosen.bytes)}{_beyond(chosen)}{_below(lms, chosen)}."
         )
-    if baseline is not None and baseline.verdict == "workable":
-        return f"Use {baseline.name}: {_score(baseline)} clears the target and no language model tried does."
+    able = [r for r in record.rows if r.type == "baseline" and r.verdict == "workable"]
+    if able:
+        one = baseline if baseline in able else min(able, key=lambda r: r.bytes or 0)
+        return f"Use {one.name}: {_score(one)} clears the target and no language model tried does."
     if combined is not None and combined.verdict == "workable":
         return f"Use the combination {combined.name}: {_score(combined)} clears the target; neither part does alone."
     if not lms:
@@ -348,6 +357,12 @@ def _cheaper(baseline: Row, model: Row) -> str:
     """That a baseline is far cheaper to train, where it is."""
     fast, slow = baseline.train_seconds, model.train_seconds
     return " and far cheaper to train" if fast is not None and slow is not None and CHEAPER * fast < slow else ""
+
+
+def _below(lms: Sequence[Row], chosen: Row) -> str:
+    """That a smaller rung is not ruled out, where it is not."""
+    open_ = [r.name for r in lms if r.verdict == "undecided" and (r.params or 0) < (chosen.params or 0)]
+    return f"; {' and '.join(open_)}, which is smaller, is undecided" if open_ else ""
 
 
 def _beyond(row: Row) -> str:

@@ -99,6 +99,11 @@ def _run(task: Task) -> Result:
         if not baseline and not isinstance(error, CandidateError):
             raise  # a full disk, not this rung's fault
         return Result(task, Outcome.failure(task.name if isinstance(task, BaselineTask) else task.rung, str(error)))
+    except Exception as error:
+        if not isinstance(task, BaselineTask):
+            raise
+        why = " ".join(str(error).split())[:200]  # a library's complaint about odd data must not cost the others' hours
+        return Result(task, Outcome.failure(task.name, f"{type(error).__name__}: {why}"))
     finally:
         _count(c, -1)
         c.cores.begin()

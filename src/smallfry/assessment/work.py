@@ -14,7 +14,7 @@ from smallfry.baselines.calibration import evenly
 from smallfry.candidates import Prediction, Predictor, measure_latency
 from smallfry.data import JobData, Noise
 from smallfry.engine.torch_engine import TorchModel
-from smallfry.evals.metrics import score_likelihood, score_predictions
+from smallfry.evals.metrics import Scores, score_likelihood, score_predictions
 from smallfry.files import write_atomic
 from smallfry.forms import Form, FormName, build_form
 from smallfry.frames import FrameCodec
@@ -123,7 +123,10 @@ class Outcome:
         """Read a finished outcome, or None."""
         if not path.exists():
             return None
-        outcome = Outcome(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            outcome = Outcome(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError):  # of another version, or cut short: it is made again
+            return None
         return outcome if outcome.finished and not outcome.failed else None
 
 
@@ -136,10 +139,23 @@ def answers_of(predictor: Predictor, job: Job, rows: Sequence[Example]) -> list[
 
 
 def score_answers(job: Job, answers: Sequence[Sequence[Any]], split: SplitName, codec: FrameCodec | None = None) -> Any:
-    """`Scores` of stored answers."""
+    """`Scores` of stored answers, which are scored again and again: the latest are remembered by what they are of."""
+    key = id(answers), id(job), split, codec is None
+    known = _SCORED.get(key)
+    if known is not None and known[0] is answers and known[1] is job:
+        return known[2]
     if job.metric == "bits_per_byte":
-        return score_likelihood(job, [float(a[0]) for a in answers], split)
-    return score_predictions(job, [Prediction(str(o), float(c)) for o, c in answers], split, codec)
+        found = score_likelihood(job, [float(a[0]) for a in answers], split)
+    else:
+        found = score_predictions(job, [Prediction(str(o), float(c)) for o, c in answers], split, codec)
+    if len(_SCORED) >= _MOST_SCORED:
+        _SCORED.pop(next(iter(_SCORED)))
+    _SCORED[key] = (answers, job, found)
+    return found
+
+
+_SCORED: dict[tuple[int, int, str, bool], tuple[Sequence[Sequence[Any]], Job, Scores]] = {}
+_MOST_SCORED = 64
 
 
 def run_baseline(job: Job, task: BaselineTask) -> tuple[Outcome, Predictor]:

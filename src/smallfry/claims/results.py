@@ -102,8 +102,10 @@ class Results:
             if c.get("score") is not None
         }
         n = sum(int(t["n"]) for t in _rows(record, "tasks")) or int(record.get("documents", 0))
+        missing = [str(name) for name in record.get("missing") or []]
+        label = f"{ref.label} without {', '.join(missing)}" if missing else ""
         return self._found(
-            ref, file, float(record["score"]), _interval(record.get("ci")), n, suite.chance, controls,
+            ref, file, float(record["score"]), _interval(record.get("ci")), n, suite.chance, controls, label,
             unit="bits" if suite.lower else "share", lower=suite.lower,
         )  # fmt: skip
 

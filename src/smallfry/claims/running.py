@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -124,17 +125,27 @@ def run(
     Raises:
         SmallfryError: A command failed; what was measured before is stored.
     """
-    folders = {MODELS: models, DATA: data, OUT: work}
+    folders = {MODELS: models.resolve(), DATA: data.resolve(), OUT: work.resolve()}
     for step in steps:
         if step.missing or (results / step.file).exists():
             continue
         say(f"{step.minutes:.1f} min: {step.command}")
         found = _measure([_placed(word, folders) for word in step.arguments], step)
-        kept = json.dumps(_stored(step, found, folders), indent=1, ensure_ascii=False)
-        for name, folder in folders.items():
-            kept = kept.replace(json.dumps(str(folder))[1:-1], name)
-        write_atomic(results / step.file, kept + "\n")
+        kept = _placeless(_stored(step, found, folders), folders)
+        write_atomic(results / step.file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
         yield step
+
+
+def _placeless(value: Any, folders: dict[str, Path]) -> Any:
+    """Plain data in which texts name this machine's folders by what they hold."""
+    if isinstance(value, dict):
+        return {_placeless(key, folders): _placeless(one, folders) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_placeless(one, folders) for one in value]
+    if isinstance(value, str):
+        for name, folder in folders.items():
+            value = re.sub(rf"{re.escape(str(folder))}(?=/|$|\W)", name, value)
+    return value
 
 
 def _placed(word: str, folders: dict[str, Path]) -> str:

@@ -43,6 +43,7 @@ from smallfry.corpus.sources import Source, parse_sources
 from smallfry.corpus.work import PARALLEL_BYTES, Done, Task, work
 from smallfry.errors import SmallfryError
 from smallfry.files import write_atomic
+from smallfry.machine import own_cores
 from smallfry.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 23
@@ -155,7 +156,7 @@ def _workers(sources: list[Source]) -> int:
     sizes = [source.size for source in sources]
     packed = [file for source in sources for file in source.files if file.suffix == ".gz"]
     known = sum(size or 0 for size in sizes) + sum((_GZIP_RATIO - 1) * file.stat().st_size for file in packed)
-    return (os.cpu_count() or 1) if None in sizes or known > PARALLEL_BYTES else 1
+    return own_cores() if None in sizes or known > PARALLEL_BYTES else 1
 
 
 # ---- the shards -----------------------------------------------------------------------------------------------------

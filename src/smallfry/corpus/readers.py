@@ -20,7 +20,14 @@ from typing import IO, Any, Literal, NamedTuple
 
 from smallfry.characters import whole_text
 from smallfry.errors import SmallfryError
-from smallfry.loading.readers import CHUNK_BYTES, MAX_GZIP_RATIO, MAX_LINE_BYTES, RATIO_FREE_BYTES
+from smallfry.loading.readers import (
+    CHUNK_BYTES,
+    MAX_GZIP_RATIO,
+    MAX_LINE_BYTES,
+    PARQUET_ROWS,
+    RATIO_FREE_BYTES,
+    refuse_parquet_bomb,
+)
 
 SECTION = 20_000
 """Characters a document has at most: a longer one is cut at a paragraph, a line or a sentence into several."""
@@ -335,9 +342,10 @@ def _parquet_rows(path: Path, column: str, tally: Counter[str]) -> Iterator[tupl
     number = 0
     try:
         file = pq.ParquetFile(path)
+        refuse_parquet_bomb(path, file.metadata)
         names: list[str] = file.schema_arrow.names
         # At least one column, so that a wrong name is told by the row that lacks it.
-        for batch in file.iter_batches(batch_size=256, columns=[column] if column in names else None):
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=[column] if column in names else None):
             try:
                 rows = batch.to_pylist()
             except UnicodeDecodeError:  # bytes that are no UTF-8 in a column of text

@@ -66,6 +66,7 @@ class Scores:
         n: Items.
         sums: (n, d) numbers whose sums over items give the corpus score; for bootstrapping.
         extra: Further scores by name, where they make sense.
+        groups: (n,) numbers: items that repeat one input have the same; None where no input comes twice.
     """
 
     metric: Metric
@@ -74,6 +75,17 @@ class Scores:
     n: int
     sums: Floats
     extra: dict[str, float] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
+
+    @property
+    def effective(self) -> float:
+        """Items that the test set is worth: a repeated input is answered alike every time and tells nothing new.
+
+        ``n^2 / sum of squared group sizes`` (Kish 1965, with an intraclass correlation of one).
+        """
+        if self.groups is None:
+            return float(self.n)
+        return self.n**2 / float((np.bincount(self.groups).astype(np.float64) ** 2).sum())
 
     @property
     def higher_is_better(self) -> bool:
@@ -81,7 +93,7 @@ class Scores:
         return METRICS[self.metric].higher_is_better
 
     def interval(self, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-        """Wilson interval for proportions, percentile bootstrap over items for corpus scores.
+        """Wilson interval for proportions, percentile bootstrap for corpus scores; over inputs, where some repeat.
 
         Args:
             level: Coverage.
@@ -89,8 +101,26 @@ class Scores:
             seed: Of the bootstrap.
         """
         if METRICS[self.metric].proportion:
-            return wilson(float(self.per_item.sum()), self.n, level)
-        return bootstrap_statistic(self.sums, corpus_statistic(self.metric), level, resamples, seed)
+            return wilson(float(self.per_item.mean()) * self.effective, self.effective, level)
+        return bootstrap_statistic(
+            by_group(self.sums, self.groups), corpus_statistic(self.metric), level, resamples, seed
+        )
+
+
+def by_group(sums: Floats, groups: NDArray[np.int64] | None) -> Floats:
+    """Sums of the items that repeat one input, ``(inputs, d)``: what is drawn anew when items are resampled."""
+    if groups is None:
+        return sums
+    found = np.zeros((int(groups.max()) + 1, sums.shape[1]))
+    np.add.at(found, groups, sums)
+    return found
+
+
+def repeats(rows: Sequence[Example]) -> NDArray[np.int64] | None:
+    """Which rows repeat an input (an output, where there is no input), by number; None where none does."""
+    numbers: dict[str, int] = {}
+    found = np.array([numbers.setdefault(row.input or row.output, len(numbers)) for row in rows], dtype=np.int64)
+    return found if len(numbers) < len(rows) else None
 
 
 def corpus_statistic(metric: Metric) -> Callable[[Floats], Floats]:
@@ -153,15 +183,28 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
 
 
 def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """Levenshtein distance: insertions, deletions and substitutions that turn ``a`` into ``b``."""
-    if len(a) < len(b):
-        a, b = b, a
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
-    return row[-1]
+    """Levenshtein distance: insertions, deletions and substitutions that turn ``a`` into ``b``.
+
+    A column of the table is two whole numbers, whose bits say where it rises and falls (Myers 1999; Hyyro 2003).
+    """
+    size = len(a)
+    if not size:
+        return len(b)
+    places: dict[str, int] = {}
+    for i, x in enumerate(a):
+        places[x] = places.get(x, 0) | 1 << i
+    all_, last = (1 << size) - 1, 1 << (size - 1)
+    up, down, distance = all_, 0, size
+    for y in b:
+        equal = places.get(y, 0)
+        vertical = equal | down
+        horizontal = (((equal & up) + up) ^ up) | equal
+        rise, fall = down | ~(horizontal | up) & all_, up & horizontal
+        distance += bool(rise & last) - bool(fall & last)
+        rise = rise << 1 | 1
+        up = (fall << 1 | ~(vertical | rise)) & all_
+        down = vertical & rise & all_
+    return distance
 
 
 def token_errors(answers: Sequence[str], accepted: Sequence[Sequence[str]]) -> tuple[Floats, Floats]:
@@ -330,7 +373,7 @@ def score_likelihood(job: Job, log_likelihoods: Sequence[float], split: SplitNam
     sums = np.stack([-np.asarray(log_likelihoods, dtype=np.float64), n_bytes], axis=1)
     per_item = _bits_per_byte_from_sums(np.stack([sums[:, 0], np.maximum(n_bytes, 1)], axis=1))
     score = float(_bits_per_byte_from_sums(sums.sum(axis=0)))
-    return Scores("bits_per_byte", score, per_item, len(rows), sums)
+    return Scores("bits_per_byte", score, per_item, len(rows), sums, groups=repeats(rows))
 
 
 # ---- a whole split --------------------------------------------------------------------------------------------------
@@ -371,7 +414,7 @@ def score_predictions(
         extra["token_error_rate"] = float(edits.sum() / max(1.0, lengths.sum()))
     if codec is not None:
         extra["slot_f1"] = slot_f1(codec, rows, answers)
-    return Scores(job.metric, float(right.mean()), right, len(rows), right[:, None], extra)
+    return Scores(job.metric, float(right.mean()), right, len(rows), right[:, None], extra, repeats(rows))
 
 
 def _confidence_scores(confidence: Sequence[float], right: Floats) -> dict[str, float]:

@@ -73,6 +73,12 @@ def mcnemar(a_correct: ArrayLike, b_correct: ArrayLike, level: float = 0.95) -> 
         raise ValueError("paired comparison needs two non-empty one-dimensional arrays of the same length")
     n = len(a)
     both, a_only, b_only = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())
+    low, high = _newcombe(both, a_only, b_only, n, level)
+    return Paired((a_only - b_only) / n, low, high, _binomial_two_sided(a_only, a_only + b_only), a_only, b_only)
+
+
+def _newcombe(both: float, a_only: float, b_only: float, n: float, level: float) -> tuple[float, float]:
+    """Interval of the difference of paired proportions; counts may be means over seeds."""
     neither = n - both - a_only - b_only
     pa, pb = (both + a_only) / n, (both + b_only) / n
     (la, ua), (lb, ub) = wilson(both + a_only, n, level), wilson(both + b_only, n, level)
@@ -85,14 +91,7 @@ def mcnemar(a_correct: ArrayLike, b_correct: ArrayLike, level: float = 0.95) -> 
         return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
 
     difference = pa - pb
-    return Paired(
-        difference,
-        difference - joined(pa - la, ub - pb),
-        difference + joined(ua - pa, pb - lb),
-        _binomial_two_sided(a_only, a_only + b_only),
-        a_only,
-        b_only,
-    )
+    return difference - joined(pa - la, ub - pb), difference + joined(ua - pa, pb - lb)
 
 
 def paired_bootstrap(
@@ -122,25 +121,39 @@ def paired_bootstrap(
     return Paired(float(np.mean(a - b)), float(low), float(high), min(1.0, 2 * (smaller + 1) / (resamples + 1)))
 
 
-def paired_over_seeds(a_per_seed: Sequence[ArrayLike], b_correct: ArrayLike, level: float = 0.95) -> Paired:
+def paired_over_seeds(
+    a_per_seed: Sequence[ArrayLike], b_correct: ArrayLike, level: float = 0.95, worth: float | None = None
+) -> Paired:
     """A candidate with one or more training seeds against a fixed one on the same items, right or wrong.
 
-    The difference is the mean over seeds. Its sampling interval is McNemar's for one seed, else the paired bootstrap's
-    of each item's mean over seeds; `join_seed_spread` widens it by how much seeds differ. The p-value is the normal
-    one of that interval, so that both always say the same; ``a_only`` and ``b_only`` are means over seeds, rounded.
+    The difference is the mean over seeds. Its sampling interval is Newcombe's for one seed, and where seeds and the
+    other candidate hardly differ anywhere and resampling would show nothing; else the paired bootstrap's of each item's
+    mean over seeds. `join_seed_spread` widens it by how much seeds differ. The p-value is the normal one of that
+    interval, so that both say the same, which for a handful of items is nearer to the exact test's than it is equal;
+    ``a_only`` and ``b_only`` are means over seeds, rounded.
 
     Args:
         a_per_seed: For each seed (n,) booleans.
         b_correct: (n,) booleans.
         level: Coverage of the interval.
+        worth: Items that these are worth, where some repeat one input (`Scores.effective`).
     """
     b = np.asarray(b_correct, dtype=bool)
     each = [mcnemar(a, b, level) for a in a_per_seed]
-    if len(each) == 1:
-        sampling = each[0]
+    mean = np.mean([np.asarray(a, dtype=bool) for a in a_per_seed], axis=0)
+    if len(each) == 1 or len(b) - int(np.unique(mean - b, return_counts=True)[1].max()) < _FEW:
+        both, a_only, b_only = (mean * b).sum(), (mean * ~b).sum(), ((1 - mean) * b).sum()
+        low, high = _newcombe(float(both), float(a_only), float(b_only), len(b), level)
+        sampling = Paired(float(np.mean(mean - b)), low, high, 1.0)
     else:
-        sampling = paired_bootstrap(np.mean([np.asarray(a, dtype=bool) for a in a_per_seed], axis=0), b, level)
+        sampling = paired_bootstrap(mean, b, level)
+    if worth is not None and worth < len(b):
+        d, wider = sampling.difference, math.sqrt(len(b) / worth)
+        sampling = replace(sampling, low=d - wider * (d - sampling.low), high=d + wider * (sampling.high - d))
     return replace(over_seeds(sampling, [p.difference for p in each], level), **_counts(each))
+
+
+_FEW = 10  # items whose difference is not the usual one, below which resampling shows too little
 
 
 def paired_statistic(
@@ -195,7 +208,7 @@ def over_seeds(
     if typical is None:
         low, high = join_seed_spread(difference, sampling.low, sampling.high, per_seed, level)
         error = (high - low) / 2 / normal_quantile(level)
-        p = 1.0 if error == 0 else math.erfc(abs(difference) / error / math.sqrt(2))
+        p = float(difference == 0) if error == 0 else math.erfc(abs(difference) / error / math.sqrt(2))
         return Paired(difference, low, high, p)
     items, freedom = (sampling.high - sampling.low) / 2 / normal_quantile(level), PRIOR_SEEDS + k - 1
     squares = float(np.sum((np.asarray(per_seed) - np.mean(per_seed)) ** 2))

@@ -59,12 +59,12 @@ def student_quantile(level: float, df: int) -> float:
 # ---- one candidate --------------------------------------------------------------------------------------------------
 
 
-def wilson(k: float, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(k: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Score interval of a proportion (Wilson 1927; Newcombe 1998a, method 3).
 
     Args:
         k: Successes; may be fractional when it stands for a median over seeds times ``n``.
-        n: Trials; with none, the interval is [0, 1].
+        n: Trials, or what repeated ones are worth; with none, the interval is [0, 1].
         level: Coverage.
     """
     if n <= 0:
@@ -170,7 +170,7 @@ PRIOR_SEEDS = 4
 """What the prior guess of the spread over seeds is worth, in seeds."""
 
 
-def seeds_interval(per_seed_scores: Sequence[float], n_items: int, level: float = 0.95) -> tuple[float, float, float]:
+def seeds_interval(per_seed_scores: Sequence[float], n_items: float, level: float = 0.95) -> tuple[float, float, float]:
     """Median over training seeds of a proportion, with an interval for what another seed and test set would give.
 
     With m the median of k seeds, [a, b] the Wilson interval of m on ``n_items`` and h the half-width for the seeds

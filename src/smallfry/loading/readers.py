@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from smallfry.errors import SmallfryError
 
 MAX_LINE_BYTES = 16 * 2**20
 """A longer line is refused while it is being read, so one runaway line cannot fill the memory."""
+PARQUET_ROWS = 256  # at a time: one long text that a dictionary repeats takes as much memory as so many
 MAX_TOTAL_BYTES = 4 * 2**30
 """All of a file's text, after decompression."""
 MAX_GZIP_RATIO = 400
@@ -100,7 +102,7 @@ def _unreadable(path: Path, error: OSError) -> SmallfryError:
     return SmallfryError(f"{path}: cannot be read ({error.strerror or error}); check the file and the disk")
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def file_bytes(path: Path) -> Iterator[bytes]:
     """The file's bytes after decompression; gzip is known by its first bytes, whatever the name says."""
     try:
         with path.open("rb") as raw:
@@ -151,7 +153,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines without their end (LF or CRLF), never holding more than one line and one chunk."""
     number = 0
     rest = b""
-    for index, piece in enumerate(_chunks(path)):
+    for index, piece in enumerate(file_bytes(path)):
         data = rest + (_check_start(path, piece) if index == 0 else piece)
         *lines, rest = data.split(b"\n")
         for line in lines:
@@ -213,7 +215,7 @@ def _json_rows(path: Path, table: Table) -> Iterator[tuple[int, dict[str, Any]]]
 
 def _header(path: Path, names: list[str], table: Table) -> list[str]:
     names = [name.strip() for name in names]
-    doubles = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    doubles = [name for name, count in Counter(names).items() if count > 1]
     if doubles:
         raise SmallfryError(f"{path}, line 1: column {doubles[0]!r} appears twice; give every column its own name")
     table.columns.update(dict.fromkeys(names))
@@ -301,7 +303,12 @@ def _parquet(path: Path, wanted: Collection[str]) -> Table:
         try:
             # At least one column, so that a wrong column name is told by the row that lacks it.
             chosen = [name for name in names if name in wanted] or names[:1]
-            for batch in file.iter_batches(batch_size=4096, columns=chosen):
+            refuse_parquet_bomb(path, file.metadata)
+            total = 0
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=chosen):
+                total += batch.nbytes
+                if total > MAX_TOTAL_BYTES:
+                    raise SmallfryError(f"{path}: holds more than {MAX_TOTAL_BYTES / 2**30:g} GB; give a part of it")
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
@@ -312,6 +319,21 @@ def _parquet(path: Path, wanted: Collection[str]) -> Table:
 
     table.rows = rows()
     return table
+
+
+def refuse_parquet_bomb(path: Path, metadata: Any) -> None:
+    """Refuse a Parquet file whose pages unpack to far more than text does.
+
+    Raises:
+        SmallfryError: They do.
+    """
+    size = path.stat().st_size
+    unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    if unpacked > RATIO_FREE_BYTES and unpacked > MAX_GZIP_RATIO * size:
+        raise SmallfryError(
+            f"{path}: unpacks to more than {MAX_GZIP_RATIO} times its size, which text does not; write it again "
+            "uncompressed if it is meant so"
+        )
 
 
 def _first_line(error: BaseException) -> str:

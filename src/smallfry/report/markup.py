@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from .format import MISSING, clean
 
 _VOID = frozenset({"meta", "br"})
+_MOST_COMPARED = 60_000  # pairs of words
 _MAX_DEPTH, _MAX_ITEMS, _MAX_TEXT = 5, 60, 2000
 
 
@@ -56,6 +57,8 @@ def verbatim(text: str, other: str | None = None, style: str = "") -> Markup:
     if other is None or not other.strip() or len(text) > _MAX_TEXT or len(other) > _MAX_TEXT:
         return h(kind, *_breakable(shown))
     mine, theirs = (re.findall(r"\s+|\w+|[^\w\s]", t) for t in (text, other))
+    if len(mine) * len(theirs) > _MOST_COMPARED:  # an answer that goes round in circles takes the matcher seconds
+        return h(kind, *_breakable(shown))
     matcher = difflib.SequenceMatcher(None, theirs, mine, autojunk=False)
     # Marking helps only where most of the text agrees: wholly different answers read better plain.
     if matcher.ratio() < 0.5:

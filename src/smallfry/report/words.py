@@ -31,8 +31,10 @@ _GROUPS = (
 )
 NO_TARGET = "no target"
 HOW_CHOSEN = (
-    "Settings, weights and the model to ship were chosen on the validation rows. Test rows give the scores and the "
-    "verdicts, and verdicts decide how far the ladder is climbed and which rungs get more seeds."
+    "Settings and weights were chosen on the validation rows. Test rows give the scores and the verdicts; the smallest "
+    "rung whose verdict is workable is shipped, else the best on validation rows, and verdicts decide how far the "
+    "ladder is climbed and which rungs get more seeds. Each rung's interval stands for itself: of several rungs that "
+    "are all a little below the target, one may cross it by chance more often than one in forty."
 )
 EXTRAPOLATED = "Read off a curve through the rungs above, not measured."
 
@@ -80,7 +82,10 @@ def headline(assessment: Assessment) -> str:
     job, row = assessment.job, chosen(assessment)
     if row is not None and row.name == assessment.smallest:
         size = size_words(row)
-        return f"The smallest workable rung is {one_line(row.name, 40)}" + (f": {size}." if size else ".")
+        below = [r for r in assessment.rows if r.type == "lm" and (r.params or 0) < (row.params or 0)]
+        open_ = [one_line(r.name, 40) for r in below if r.verdict == "undecided"]
+        but = f" ({' and '.join(open_)} undecided)" if open_ else ""
+        return f"The smallest workable rung is {one_line(row.name, 40)}{but}" + (f": {size}." if size else ".")
     if row is None or not any(r.type == "lm" for r in assessment.rows):
         return "No rung was measured, so there is no verdict."
     name, score = one_line(row.name, 40), score_text(job.metric, row.score)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from smallfry.evals.suites import sandbox
 from smallfry.evals.suites.measure import TaskResult
 from smallfry.evals.suites.scoring import LanguageModel, Writing, too_long, write
 from smallfry.evals.suites.sources import Data
+from smallfry.machine import own_cores
 
 MAX_NEW = 384  # tokens of a completion
 STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ")  # where the function has ended
@@ -50,7 +50,7 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 def run_all(programs: Sequence[str], unsafe: bool) -> NDArray[np.bool_]:
     """Run programs, one a core at a time; which of them came to their end, ``(n,)``."""
-    with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:  # each runs in a process of its own
+    with ThreadPoolExecutor(own_cores()) as pool:  # each runs in a process of its own
         ended = list(pool.map(lambda source: sandbox.run(source, unsafe=unsafe), programs))
     return np.array([run.passed for run in ended], dtype=bool)
 

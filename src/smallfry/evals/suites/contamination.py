@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import re
@@ -15,6 +14,7 @@ import numpy as np
 
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites.prompts import Row, Task
+from smallfry.loading.readers import file_bytes
 
 N = 13
 _TEMPLATE = re.compile(r"(?:^|(?<=\n))\s*(?:Question|Answer|Passage|Context|Choices):|\n?(?:Answer|Question):\s*$")
@@ -149,14 +149,13 @@ def training_texts(path: Path) -> Iterator[str]:
         raise SmallfryError(f"{path}: no training text; expected {', '.join(_SUFFIXES)}, gzipped or not, or a folder")
     for file in chosen:
         try:
-            data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-            text = data.decode("utf-8")
+            text = b"".join(file_bytes(file)).decode("utf-8")
             if _kind(file) in (".txt", ".md"):
                 yield text
                 continue
             for line in filter(str.strip, text.split("\n")):
                 yield " ".join(_strings(json.loads(line)))
-        except (OSError, EOFError, ValueError) as error:
+        except ValueError as error:
             raise SmallfryError(f"{file}: cannot be read as training text ({error})") from None
 
 

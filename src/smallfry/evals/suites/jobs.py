@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from smallfry.candidates import Prediction, Predictor
-from smallfry.evals.metrics import METRICS, Scores, corpus_statistic, score_likelihood, score_predictions
+from smallfry.evals.metrics import METRICS, Scores, by_group, corpus_statistic, score_likelihood, score_predictions
 from smallfry.evals.paired import Paired, mcnemar, paired_statistic
+from smallfry.evals.statistics import normal_quantile
 from smallfry.files import read_json
 from smallfry.job import Job
 from smallfry.predictor import ModelPredictor
@@ -122,8 +123,15 @@ def limited(job: Job, limit: int | None) -> Job:
 def difference(a: JobResult, b: JobResult) -> Paired:
     """Two candidates on the same rows."""
     if METRICS[a.scores.metric].proportion:
-        return mcnemar(a.scores.per_item > 0.5, b.scores.per_item > 0.5)
-    return paired_statistic([a.scores.sums], b.scores.sums, corpus_statistic(a.scores.metric), fixed=True)
+        found = mcnemar(a.scores.per_item > 0.5, b.scores.per_item > 0.5)
+        wider = math.sqrt(a.scores.n / a.scores.effective)  # repeated inputs tell nothing new
+        if wider == 1.0:
+            return found
+        low, high = (found.difference + wider * (end - found.difference) for end in (found.low, found.high))
+        error = (high - low) / 2 / normal_quantile(0.95)
+        return replace(found, low=low, high=high, p_value=math.erfc(abs(found.difference) / error / math.sqrt(2)))
+    mine, theirs = (by_group(s.sums, s.groups) for s in (a.scores, b.scores))
+    return paired_statistic([mine], theirs, corpus_statistic(a.scores.metric), fixed=True)
 
 
 def evaluate(job: Job, paths: Sequence[Path], limit: int | None, with_controls: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 rows.append(row)
     except FileNotFoundError:
         raise SmallfryError(f"{path}: no such file; the suite needs it") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SmallfryError(f"{path}: cannot be read ({error}); get the file again") from None
     return rows
 

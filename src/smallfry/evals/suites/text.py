@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from smallfry.errors import SmallfryError
 from smallfry.evals.statistics import bootstrap_statistic
 from smallfry.evals.suites.scoring import Branch, Group, LanguageModel, score_all
+from smallfry.loading.readers import file_bytes
 
 FEWEST = 8  # windows, or documents, that an interval can be drawn from
 _LONGEST = 1024  # tokens of one window, whatever the model could read
@@ -25,7 +25,7 @@ class BitsPerByte:
 
     Args:
         score: Bits per byte.
-        ci: 95% interval over windows of text; None where there are too few to tell.
+        ci: 95% interval over documents, or over windows of text where documents are few; None where those are too.
         documents: How many there are.
         n_bytes: Bytes of UTF-8.
         tokens: Tokens scored.
@@ -51,15 +51,15 @@ def read_documents(path: Path) -> list[str]:
     Raises:
         SmallfryError: It cannot be read, or holds no text.
     """
+    if not path.is_file():
+        raise SmallfryError(f"{path}: no such file; name a UTF-8 text, or JSON lines with a column text")
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = b"".join(file_bytes(path))
         content = data.decode("utf-8")  # as it stands: line ends count as they are
         lines = [line for line in content.split("\n") if line.strip()]
         table = path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
         rows = [json.loads(line)["text"] for line in lines] if table else [content]
-    except FileNotFoundError:
-        raise SmallfryError(f"{path}: no such file; name a UTF-8 text, or JSON lines with a column text") from None
-    except (OSError, EOFError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         raise SmallfryError(f"{path}: expected UTF-8 text, or JSON lines with a column text ({error!r})") from None
     found = [row for row in rows if isinstance(row, str) and row]
     if not found:
@@ -105,6 +105,7 @@ def bits_per_byte(model: LanguageModel, documents: Sequence[str]) -> BitsPerByte
         each.append(np.stack([nats, share * tokens, tokens], axis=1))
     table = np.concatenate(each)  # (windows, 3)
     whole = float(bits_rate(table.sum(axis=0, keepdims=True))[0])
-    interval = bootstrap_statistic(table, bits_rate) if len(table) >= FEWEST else None
     sums = np.array([one.sum(axis=0)[:2] for one in each])
+    drawn = sums if len(sums) >= FEWEST else table  # windows of one document are alike: documents are what is drawn
+    interval = bootstrap_statistic(drawn, bits_rate) if len(drawn) >= FEWEST else None
     return BitsPerByte(whole, interval, len(documents), round(table[:, 1].sum()), int(table[:, 2].sum()), sums)
