@@ -232,7 +232,7 @@ def test_a_foreign_card_is_refused_in_one_line(tmp_path: Path, card: str) -> Non
     net = untrained(form)
     ModelPredictor("x", TorchModel(net), form, 4).save(tmp_path, net, {})
     (tmp_path / "smallfry.json").write_text(card)
-    with pytest.raises(SmallfryError, match=r"smallfry\.json: not a card") as caught:
+    with pytest.raises(SmallfryError, match=r"smallfry\.json: not a card|has no job") as caught:
         ModelPredictor.load(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -254,6 +254,9 @@ def test_a_text_of_many_thousand_tokens_keeps_its_ends_and_says_so() -> None:
     assert form.shortens(text) and not form.shortens("the red thing")
     answer = ModelPredictor("x", TorchModel(untrained(form)), form, 4).predict([text])[0]
     assert answer.output in COLOURS.labels
+    for long in ("x" * 3000, "我的卡片丢失了" * 300):  # one "word", of which something must be read
+        read = form.prompt_ids(long)
+        assert 300 < len(read) <= MAX_PROMPT_TOKENS + 2 and form.shortens(long)
 
 
 def test_arrays_and_objects_with_free_keys_have_schemas() -> None:

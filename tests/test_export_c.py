@@ -176,3 +176,12 @@ def test_what_c_cannot_do_is_refused_and_nothing_is_replaced(tmp_path: Path) -> 
     assert re.search(r"model_size = \d{5,}", (tmp_path / "c" / "model_data.c").read_text())
     with pytest.raises(SmallfryError, match="--force"):
         export_c(MODEL, tmp_path / "c")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(SmallfryError, match="so --force leaves it alone"):
+        export_c(MODEL, tmp_path / "mine", "int4", True)
+    own = shutil.copytree(MODEL, tmp_path / "own")
+    with pytest.raises(SmallfryError, match="is the model itself"):
+        export_c(own, own, "int4", True)
+    export_c(own, tmp_path / "c", "int4", True)
+    assert (own / "config.json").exists() and (tmp_path / "mine" / "thesis.txt").exists()

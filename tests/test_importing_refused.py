@@ -186,6 +186,6 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
         import_model(source, strange, force=True)
     with pytest.raises(SmallfryError, match="is no directory"):
         import_model(source, strange / "letter", force=True)
-    with pytest.raises(SmallfryError, match="directory to import from"):
+    with pytest.raises(SmallfryError, match="is the model itself"):
         import_model(tmp_path / "other", tmp_path / "other", force=True)
     assert [p.name for p in strange.iterdir()] == ["letter"]

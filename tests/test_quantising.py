@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,27 @@ def test_what_was_read_is_not_read_again_and_changes_nothing() -> None:
     assert writer.write(ids, 30, stops=[whole[-3:] + "!"]) == whole  # held back in vain
     writer.ends = frozenset([list(writer.stream(ids, 30))[20].token])
     assert writer.write(ids, 30) == writer.write(ids, 30, stops=[writer.write(ids, 30)[-3:] + "!"])
+
+
+def test_force_replaces_models_only(tmp_path: Path) -> None:
+    model = shutil.copytree(Path(__file__).parent / "golden" / "model", tmp_path / "outer" / "model")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    for out, says in (
+        (mine, "is no model directory"),
+        (tmp_path / "outer", "or holds it"),
+        (model, "the model itself"),
+    ):
+        with pytest.raises(SmallfryError, match=says):
+            quantise_model(model, out, "int8", None, True)
+    assert (mine / "thesis.txt").read_text() == "mine" and (model / "config.json").exists()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SmallfryError, match="is no directory"):
+        quantise_model(model, tmp_path / "file", "int8", None, True)
+    for _ in range(2):
+        quantise_model(model, tmp_path / "small", "int8", None, True)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
 def test_run_continues_a_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

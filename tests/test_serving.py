@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -16,7 +17,7 @@ from smallfry.engine.torch_engine import TorchModel
 from smallfry.errors import SmallfryError
 from smallfry.forms import build_form
 from smallfry.predictor import ModelPredictor
-from smallfry.serving import Server
+from smallfry.serving import Served, Server, _loopback, _means_here
 from smallfry.writer import Writer
 from tests.test_engine import COLOURS, untrained
 
@@ -112,6 +113,44 @@ def test_wrong_requests_are_told_what_is_wrong(server: Server, path: str, body: 
     assert code == status and any(m in json.loads(said)["error"]["message"] for m in message.split("|"))
 
 
+@pytest.mark.parametrize(("body", "status", "says"), [
+    ({"prompt": "a", "top_p": 0}, 200, ""), ({"prompt": "a", "stop": 5}, 400, "stop: expected a text"),
+    ({"prompt": "a", "stop": True}, 400, "stop: expected a text"), ({"prompt": "\ud800"}, 200, ""),
+    ({"prompt": "word " * 3000}, 400, "tokens; "),
+    ({"prompt": "a", "temperature": 0, "repetition_penalty": 1.5}, 200, ""),
+])  # fmt: skip
+def test_every_request_gets_an_answer(server: Server, body: dict[str, Any], status: int, says: str) -> None:
+    found, said = ask(server, "/v1/completions", {"max_tokens": 4, **body})
+    assert found == status and says in said
+    assert ask(server, "/v1/completions", {"prompt": "Once", "max_tokens": 3, "temperature": 0})[0] == 200
+
+
+def test_what_a_library_throws_is_a_failure_of_the_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Writer, "stream", lambda *a, **k: [][0])
+    status, said = ask(server, "/v1/completions", {"prompt": "a"})
+    assert status == 500 and "IndexError" in json.loads(said)["error"]["message"]
+
+
+def test_a_session_that_cannot_be_had_spoils_none_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer.load(MODEL)
+    expected = writer.write(writer.prompt_ids("Once upon"), 8)
+    with pytest.raises((SmallfryError, MemoryError, OverflowError, ValueError)):
+        writer.write(writer.prompt_ids("Once upon"), 1 << 40)
+    assert writer.write(writer.prompt_ids("Once upon"), 8) == expected
+    long = writer.prompt_ids("word " * 150)
+    assert isinstance(writer.write(long, 4), str)
+
+
+def test_an_answer_in_a_conversation_begins_with_a_word(tmp_path: Path) -> None:
+    path = shutil.copytree(MODEL, tmp_path / "talker")
+    card = json.loads((path / "smallfry.json").read_text())
+    (path / "smallfry.json").write_text(json.dumps({**card, "name": "talker", "chat": True}))
+    served = Served(Writer.load(path))
+    pieces = list(served.answer([("user", "hello")], True, {"temperature": 0, "max_tokens": 20}))
+    text = "".join(piece["text"] for piece in pieces)
+    assert text and text == text.lstrip() and pieces[-1]["finish_reason"] in ("length", "stop")
+
+
 def test_other_sites_and_names_are_not_answered(server: Server) -> None:
     body = {"prompt": "a", "max_tokens": 1}
     assert ask(server, "/v1/completions", body, Origin="https://example.org")[0] == 403
@@ -122,3 +161,10 @@ def test_other_sites_and_names_are_not_answered(server: Server) -> None:
 def test_an_address_that_is_taken_is_told_in_a_line(server: Server) -> None:
     with pytest.raises(SmallfryError, match="choose another --port"):
         Server([Writer.load(MODEL)], port=server.server_address[1])
+
+
+def test_addresses_of_this_machine_are_known() -> None:
+    assert all(map(_loopback, ("127.0.0.1", "127.0.0.2", "::1", "localhost")))
+    assert not any(map(_loopback, ("0.0.0.0", "10.0.0.1", "evil.example", "")))
+    assert all(map(_means_here, ("127.0.0.1:80", "localhost:80", "[::1]:80", "[::1]", "127.0.0.1")))
+    assert not any(map(_means_here, ("evil.example:80", "127.0.0.1.evil.example:80", "")))

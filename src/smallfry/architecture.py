@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from smallfry.tokenizer import BOS, END, PAD
 NORM_EPS = 1e-6
 ROPE_THETA = 10_000.0
 MAX_POSITIONS = 2048
+MOST_POSITIONS = 1 << 24  # a number of tokens beyond it is no model's
 _QK_NORM = {"qwen3": True, "qwen2": False, "llama": False}
 
 
@@ -74,8 +76,9 @@ def hf_config(
 
 def runs_here(config: dict[str, Any]) -> bool:
     """Whether smallfry's engines compute exactly what a ``config.json`` describes."""
-    rope = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or {}
+    rope, scaling = (found if isinstance(found, dict) else {"rope_type": "unknown"} for found in (
+        config.get("rope_parameters") or {}, config.get("rope_scaling") or {},
+    ))  # fmt: skip
     kinds = {str(rope.get("rope_type", "default")), str(scaling.get("rope_type", scaling.get("type", "default")))}
     return (
         config.get("model_type") in _QK_NORM
@@ -89,12 +92,30 @@ def runs_here(config: dict[str, Any]) -> bool:
     )
 
 
+def positions_of(config: dict[str, Any], where: Path) -> int:
+    """The longest text a model was made for, by its ``config.json``; `MAX_POSITIONS` where that does not say.
+
+    Raises:
+        SmallfryError: It says what is no number of tokens.
+    """
+    found = config.get("max_position_embeddings")
+    if found is None:
+        return MAX_POSITIONS
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 < found <= MOST_POSITIONS:
+        raise SmallfryError(
+            f"{where}: max_position_embeddings {str(found)[:40]}: expected a number of tokens up to {MOST_POSITIONS:,}"
+        )
+    return found
+
+
 def architecture_of(config: dict[str, Any], where: Path) -> tuple[Shape, Variant]:
     """The shape that a ``config.json`` describes, and what it does its own way.
 
     Raises:
         SmallfryError: When it is no plain Qwen3, Qwen2 or Llama model.
     """
+    if not isinstance(config, dict):
+        raise SmallfryError(f"{where}: is no object; expected the config.json of a model")
     if not runs_here(config):
         raise SmallfryError(
             f"{where}: expected a plain qwen3, qwen2 or llama model (no scaled positions, sliding windows or "
@@ -115,6 +136,9 @@ def architecture_of(config: dict[str, Any], where: Path) -> tuple[Shape, Variant
             tie_embeddings=bool(config.get("tie_word_embeddings", False)),
             qk_norm=_QK_NORM[kind],
         )
-        return shape, Variant(float(theta), float(config.get("rms_norm_eps", 1e-6)), kind == "qwen2")
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        variant = Variant(float(str(theta)), float(config.get("rms_norm_eps", 1e-6)), kind == "qwen2")
+        if not 0 < variant.norm_eps < 1 or not 0 < variant.rope_theta < math.inf:
+            raise ValueError(f"rms_norm_eps {variant.norm_eps} or rope_theta {variant.rope_theta}")
+        return shape, variant
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise SmallfryError(f"{where}: {error!s} is missing or wrong; expected the config.json of a model") from None

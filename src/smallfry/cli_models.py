@@ -257,7 +257,13 @@ def has_form(path: Path) -> bool:
 def sampling_of(
     temperature: float, top_k: int, top_p: float, min_p: float, repetition: float, seed: int
 ) -> Sampling | None:
-    """How tokens are drawn by the options; None takes the likeliest."""
+    """How tokens are drawn by the options; None takes the likeliest.
+
+    Raises:
+        SmallfryError: The seed is below nought.
+    """
+    if seed < 0:
+        raise SmallfryError(f"--seed {seed}: expected 0 or more")
     if temperature == 0.0 and repetition == 1.0:
         return None
     from smallfry.engine.decoding import Sampling

@@ -39,6 +39,32 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             part.unlink(missing_ok=True)
 
 
+def check_replaceable(out: Path, source: Path, mark: str, what: str, force: bool) -> None:
+    """Refuse to put a folder where something else stands: ``--force`` replaces what smallfry made, and nothing else.
+
+    Args:
+        out: Where the folder goes.
+        source: What it is made of, which must not be lost.
+        mark: A file that every folder of this kind has.
+        what: What such a folder is called.
+        force: Whether one that is there may be replaced.
+
+    Raises:
+        SmallfryError: It must not.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise SmallfryError(f"{out}: exists and is no directory; choose another --out")
+    place, made_of = out.resolve(), source.resolve()
+    if place == made_of or place in made_of.parents:
+        raise SmallfryError(f"{out}: is the model itself, or holds it; choose another --out")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not force:
+        raise SmallfryError(f"{out}: exists and is not empty; choose another --out, or replace it with --force")
+    if not (out / mark).exists():
+        raise SmallfryError(f"{out}: is no {what}, so --force leaves it alone; choose another --out")
+
+
 def read_json(path: Path) -> Any:
     """Parse a JSON file.
 

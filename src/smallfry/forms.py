@@ -129,13 +129,17 @@ class Form:
             return words
         front = int(np.searchsorted(np.cumsum(sizes), MAX_PROMPT_TOKENS // 2, side="right"))
         back = int(np.searchsorted(np.cumsum(sizes[::-1]), MAX_PROMPT_TOKENS // 2, side="right"))
-        return [*words[:front], *words[len(words) - back :]]
+        part = MAX_PROMPT_TOKENS // 8  # characters: of a "word" as long as this, of which nothing would be read
+        first = words[:front] or self.tokenizer.words(" " + self.fold(text[:part]))
+        last = words[len(words) - back :] if back else self.tokenizer.words(self.fold(text[-part:]))
+        return [*first, *last]
 
     def shortens(self, text: str) -> bool:
         """Whether a text is too long to be read whole."""
         if self.name == "inline" or len(text) <= MAX_PROMPT_TOKENS // 4:
             return False
-        return len(self._fitting(text)) < len(self.tokenizer.words(" " + self.fold(text)))
+        words = self.tokenizer.words(" " + self.fold(text))
+        return sum(len(self.tokenizer.word_ids(word)) for word in words) > MAX_PROMPT_TOKENS
 
     def prompt_ids(self, text: str) -> list[int]:
         """The prompt as ids."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -21,10 +20,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as HfTokenizer
 
 from smallfry import llama2c
-from smallfry.architecture import Variant, architecture_of, hf_config
+from smallfry.architecture import Variant, architecture_of, hf_config, positions_of
 from smallfry.engine.weights import FLAT_FILE, INDEX, from_bf16, tensor_shapes, weight_files
 from smallfry.errors import SmallfryError
-from smallfry.files import write_atomic
+from smallfry.files import check_replaceable, write_atomic
 from smallfry.sizes import Shape
 
 FORMAT = "smallfry-model/1"  # that of smallfry.checkpoint, which would bring torch
@@ -104,15 +103,7 @@ def import_model(
 
 
 def _check_out(source: Path, out: Path, force: bool) -> None:
-    if out.is_dir():
-        if source.is_dir() and out.resolve() == source.resolve():
-            raise SmallfryError(f"{out}: is the directory to import from; choose another --out")
-        if any(out.iterdir()) and not force:
-            raise SmallfryError(f"{out}: exists and is not empty; choose another --out, or replace it with --force")
-        if any(out.iterdir()) and not (out / "smallfry.json").exists():
-            raise SmallfryError(f"{out}: is no model directory, so --force leaves it alone; choose another --out")
-    elif out.exists() or out.is_symlink():
-        raise SmallfryError(f"{out}: exists and is no directory; choose another --out")
+    check_replaceable(out, source, "smallfry.json", "model directory", force)
 
 
 def _check(found: _Source, source: Path) -> None:
@@ -212,17 +203,11 @@ def _hugging_face(path: Path, tokenizer: Path | None) -> _Source:
     config = _read_json(path / "config.json", "of a Hugging Face model")
     try:
         shape, variant = architecture_of(config, path / "config.json")
-        positions = int(config.get("max_position_embeddings") or 0)
-        sane = (
-            0 < positions <= llama2c.MOST_POSITIONS and 0 < variant.norm_eps < 1 and 0 < variant.rope_theta < math.inf
-        )
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise SmallfryError(f"{path / 'config.json'}: {error!s}; expected the config.json of a model") from None
-    if not sane:
-        raise SmallfryError(
-            f"{path / 'config.json'}: max_position_embeddings {config.get('max_position_embeddings')!r}, rms_norm_eps "
-            f"{variant.norm_eps} and rope_theta {variant.rope_theta} are no model's; download it again"
-        )
+    if config.get("max_position_embeddings") is None:
+        raise SmallfryError(f"{path / 'config.json'}: max_position_embeddings is missing; expected a number of tokens")
+    positions = positions_of(config, path / "config.json")
     tensors, files = _read_tensors(path, shape, variant)
     place = tokenizer or path / "tokenizer.json"
     text = _read_text(place, "the tokenizer of the model; give another with --tokenizer")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, decoders, models, normalizers, processors
 from tokenizers import Tokenizer as HfTokenizer
 
-from smallfry.architecture import Variant
+from smallfry.architecture import MOST_POSITIONS, Variant
 from smallfry.errors import SmallfryError
 from smallfry.sizes import Shape
 
@@ -35,7 +35,6 @@ BOS, EOS = 1, 2
 _MAGIC = 0x616B3432
 _HEADER, _LEGACY_HEADER = 256, 28
 _FIRST_PIECE = len(SPECIALS) + 256
-MOST_POSITIONS = 1 << 24  # the sizes of version 1 and 2 do not hold this number against the file
 _LONGEST_TOKEN = 256  # bytes; those of Llama 2 have up to 48
 _NO_MERGE = -1e10  # run.c starts its search for the best merge here
 _SPACE = "▁"

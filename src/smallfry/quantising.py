@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from smallfry.engine.weights import (
     to_flat,
 )  # fmt: skip
 from smallfry.errors import SmallfryError
-from smallfry.files import read_json, write_atomic
+from smallfry.files import check_replaceable, read_json, write_atomic
 
 QuantKind = Literal["int8", "int4"]
 _TOKENS = 8192  # tokens that calibrate: 32 inputs of a group are known well from far fewer
@@ -58,8 +59,7 @@ def quantise_model(
     """
     if out.exists() and not force:
         raise SmallfryError(f"{out}: is there already; choose another --out, or add --force to replace it")
-    if out.resolve() == path.resolve():
-        raise SmallfryError(f"{out}: is the model itself; choose another --out")
+    check_replaceable(out, path, "smallfry.json", "model directory", force)
     weights = read_weights(path)
     if weights.quantised is not None:
         raise SmallfryError(f"{path}: is {weights.kind} already; quantise the model it was made of")
@@ -75,19 +75,31 @@ def quantise_model(
             errors += found
     before, weights.kind = len(to_flat(weights, weights.kind)), kind
     flat = to_flat(weights, kind)
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
-    for name in _KEPT:
-        if (path / name).exists():
-            shutil.copyfile(path / name, out / name)
-    write_atomic(out / FLAT_FILE, flat)
     made = {"kind": kind, "group": GROUP, "calibrated_on": source, "output_error": float(errors[0] / errors[2])}
-    write_atomic(out / "smallfry.json", json.dumps({**card, "quantised": made}, indent=1, ensure_ascii=False) + "\n")
+    _write(out, path, flat, {**card, "quantised": made})
     return {
         "bytes": len(flat), "bytes_before": before, "error": float(errors[0] / errors[2]),
         "error_plain": float(errors[1] / errors[2]), "calibrated_on": source, "out": str(out), "kind": kind,
     }  # fmt: skip
+
+
+def _write(out: Path, path: Path, flat: bytes, card: dict[str, Any]) -> None:
+    """The whole directory beside its place first: nothing is lost where the disk is full."""
+    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        for name in _KEPT:
+            if (path / name).exists():
+                shutil.copyfile(path / name, part / name)
+        write_atomic(part / FLAT_FILE, flat)
+        write_atomic(part / "smallfry.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+        if out.exists():
+            shutil.rmtree(out)
+        part.rename(out)
+    except OSError as error:
+        raise SmallfryError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def compare(job: Any, before: Path, after: Path) -> dict[str, Any]:

@@ -6,8 +6,11 @@ trained for a job answers the last message (or the prompt) under its constraints
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import json
+import re
+import socket
 import threading
 import time
 import uuid
@@ -16,6 +19,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from smallfry.characters import whole_text
 from smallfry.engine.decoding import Sampling
 from smallfry.errors import SmallfryError
 from smallfry.predictor import ModelPredictor
@@ -59,19 +63,27 @@ class Served:
             return
         most = int(_number(how, ("max_completion_tokens", "max_tokens"), 256, 1, _MOST_NEW))
         stops = how.get("stop") or []
-        stops = [stops] if isinstance(stops, str) else [s for s in stops if isinstance(s, str)]
+        stops = [stops] if isinstance(stops, str) else stops
+        if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+            raise SmallfryError("stop: expected a text or a list of texts")
         prompt, lost = self.model.prompt_ids(turns[-1][1]) if not chat else [], {}
+        if not chat:
+            if len(prompt) >= self.model.context:
+                raise SmallfryError(f"prompt: {len(prompt):,} tokens; {self.name} reads at most {self.model.context:,}")
+            most = min(most, self.model.context - len(prompt))
         if chat:
             fitted = self.model.fit(turns, most)
             prompt, most = list(fitted.ids), fitted.room
             lost = {"exchanges": fitted.dropped, "characters": fitted.cut} if fitted.dropped or fitted.cut else {}
-        count = 0
+        count, began = 0, not chat
         for piece in self.model.stream(prompt, most, _sampling(how), stops, self.model.tool if chat else None):
             count += piece.token not in self.model.ends
-            if piece.text:
-                yield {"text": piece.text, "finish_reason": None}
+            text = piece.text if began else piece.text.lstrip()  # a space stands between the role's token and the words
+            began = began or bool(text)
+            if text:
+                yield {"text": text, "finish_reason": None}
         usage = {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}
-        last: dict[str, Any] = {"text": "", "finish_reason": "length" if count == most else "stop", "usage": usage}
+        last: dict[str, Any] = {"text": "", "finish_reason": "stop" if self.model.ended else "length", "usage": usage}
         yield {**last, "truncated": lost} if lost else last
 
 
@@ -88,13 +100,14 @@ def _number(how: Mapping[str, Any], names: Sequence[str], usual: float, low: flo
 
 def _sampling(how: Mapping[str, Any]) -> Sampling | None:
     temperature = _number(how, ["temperature"], 1.0, 0.0, 10.0)
-    if temperature == 0.0:
-        return None
+    repetition = _number(how, ["repetition_penalty"], 1.0, 1.0, 10.0)
+    if temperature == 0.0:  # the likeliest, after the penalty
+        return None if repetition == 1.0 else Sampling(1.0, top_k=1, repetition=repetition)
     seed = int(_number(how, ["seed"], time.time_ns() % 2**31, 0, 2**53))
     return Sampling(
         temperature, _number(how, ["top_p"], 1.0, 0.0, 1.0), seed,
         top_k=int(_number(how, ["top_k"], 0, 0, 2**31)), min_p=_number(how, ["min_p"], 0.0, 0.0, 1.0),
-        repetition=_number(how, ["repetition_penalty"], 1.0, 1.0, 10.0),
+        repetition=repetition,
     )  # fmt: skip
 
 
@@ -103,7 +116,7 @@ def _turns(body: Mapping[str, Any], chat: bool) -> list[tuple[str, str]]:
         prompt = body.get("prompt")
         if not isinstance(prompt, str):
             raise SmallfryError("prompt: expected a text")
-        return [("user", prompt)]
+        return [("user", whole_text(prompt))]
     messages = body.get("messages")
     found = []
     for message in messages if isinstance(messages, list) else []:
@@ -112,7 +125,7 @@ def _turns(body: Mapping[str, Any], chat: bool) -> list[tuple[str, str]]:
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
         if role not in ("system", "user", "assistant") or not isinstance(text, str):
             raise SmallfryError("messages: expected objects with role (system, user, assistant) and content (a text)")
-        found.append((role, text))
+        found.append((role, whole_text(text)))
     if not found:
         raise SmallfryError("messages: expected at least one")
     return found
@@ -124,6 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Models, and whether the server is there."""
+        if not self._expected():
+            return
         if self.path == "/v1/models":
             models = [{"id": m.name, "object": "model", "owned_by": "smallfry"} for m in self.server.models.values()]
             self._say(HTTPStatus.OK, {"object": "list", "data": models})
@@ -138,8 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not chat and self.path != "/v1/completions":
             self._refuse(HTTPStatus.NOT_FOUND, f"{self.path[:80]}: not here; see /v1/completions")
             return
-        if not self.server.expects(self.headers.get("Host", ""), self.headers.get("Origin")):
-            self._refuse(HTTPStatus.FORBIDDEN, "requests of other sites' pages are not answered")
+        if not self._expected():
             return
         try:
             body = self._body()
@@ -151,10 +165,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True  # the client went away
+        except Exception as error:  # a request must not end without an answer, whatever it holds
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"the server failed ({type(error).__name__})")
+
+    def _expected(self) -> bool:
+        if self.server.expects(self.headers.get("Host", ""), self.headers.get("Origin")):
+            return True
+        self._refuse(HTTPStatus.FORBIDDEN, "requests of other sites' pages are not answered")
+        return False
 
     def _body(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _MOST_BODY:
+        if (
+            not (length.isascii() and length.isdigit())
+            or int(length) > _MOST_BODY
+            or "Transfer-Encoding" in self.headers
+        ):
             self.close_connection = True
             raise SmallfryError(f"Content-Length: expected at most {_MOST_BODY} bytes of JSON")
         try:
@@ -183,13 +209,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        for piece in itertools.chain([first], pieces):
+        for piece in itertools.chain([first], self._told(pieces)):
             choice = _choice(piece["text"], piece["finish_reason"], chat, "delta")
             extra: dict[str, Any] = {key: piece[key] for key in _BESIDE if key in piece}
             event: dict[str, Any] = {**head, "object": kind + (".chunk" if chat else ""), "choices": [choice], **extra}
             self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
             self.wfile.flush()
         self.wfile.write(b"data: [DONE]\n\n")
+
+    def _told(self, pieces: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The pieces; what goes wrong behind the head of an answer is told in an event, for no second head may come."""
+        try:
+            yield from pieces
+        except SmallfryError as error:
+            refused = {"error": {"message": str(error), "type": "server_error", "code": None}}
+            self.wfile.write(b"data: " + json.dumps(refused).encode() + b"\n\n")
 
     def _say(self, status: HTTPStatus, data: Any) -> None:
         body = json.dumps(data).encode()
@@ -213,6 +247,22 @@ def _choice(text: str, reason: str | None, chat: bool, field: str) -> dict[str, 
     return {"index": 0, **said, "finish_reason": reason, "logprobs": None}
 
 
+def _loopback(host: str) -> bool:
+    """Whether an address or a name is that of this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _means_here(authority: str) -> bool:
+    """Whether ``host:port`` of a header names this machine."""
+    bare = re.sub(r":\d*$", "", authority) if not authority.endswith("]") else authority
+    return _loopback(bare.removeprefix("[").removesuffix("]"))
+
+
 class Server(ThreadingHTTPServer):
     """Models at an address.
 
@@ -231,7 +281,8 @@ class Server(ThreadingHTTPServer):
         self.models = {model.name: Served(model) for model in models}
         if len(self.models) != len(models):
             raise SmallfryError("two models have one name; serve one of them, or import it again with --name")
-        self.local = host in ("127.0.0.1", "localhost", "::1")
+        self.local = _loopback(host)
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
@@ -240,13 +291,12 @@ class Server(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         """The base address of requests."""
-        return f"http://{self.server_address[0]!s}:{self.server_address[1]}"
+        host = str(self.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
 
     def expects(self, host: str, origin: str | None) -> bool:
         """Whether a request means this server: a page of another site must not use what listens on this machine."""
-        names = ("127.0.0.1", "localhost", "[::1]")
-        own = host.rsplit(":", 1)[0] in names
-        return not self.local or (own and (origin is None or origin.split("//")[-1].rsplit(":", 1)[0] in names))
+        return not self.local or (_means_here(host) and (origin is None or _means_here(origin.split("//")[-1])))
 
     def model(self, name: object) -> Served:
         """The model of a request.

@@ -176,6 +176,8 @@ class Tokenizer:
                 ids = self.hf.encode(from_byte_chars(word), add_special_tokens=False).ids
             else:
                 ids = [self.vocab[p] for p in self._merge(word, None, 0.0)]
+            if len(self._words) >= _MOST_LINES:
+                self._words.clear()
             self._words[word] = ids
         return ids
 

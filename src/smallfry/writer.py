@@ -6,11 +6,12 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as HfTokenizer
 
-from smallfry.architecture import MAX_POSITIONS
+from smallfry.architecture import MAX_POSITIONS, positions_of
 from smallfry.calculator import calculator
 from smallfry.characters import visible
 from smallfry.conversation import Fitted, fit, own_ids
@@ -66,6 +67,7 @@ class Writer:
         self._read: list[int] = []  # what the session holds
         self._session: Session | None = None
         self._room = 0
+        self.ended = False  # whether what was written last ended by itself, or at a stop
 
     @staticmethod
     def load(path: Path, precision: Kind | None = None, engine: EngineName = "auto") -> Writer:
@@ -87,15 +89,16 @@ class Writer:
             raise SmallfryError(
                 f"{path / 'tokenizer.json'}: not a tokenizer ({error}); make or import it again"
             ) from None
-        eos = config.get("eos_token_id")
-        ends = [END, BOS] if own else [i for i in (eos if isinstance(eos, list) else [eos]) if isinstance(i, int)]
+        if not isinstance(card, dict) or not isinstance(config, dict):
+            raise SmallfryError(f"{path}: smallfry.json or config.json is no object; make or import it again")
+        ends = ends_of(path, card)
         loaded = load_backend(path, precision, engine)
         if tokenizer.get_vocab_size() > loaded.backend.shape.vocab_size:
             raise SmallfryError(f"{path / 'tokenizer.json'}: has more tokens than the model has rows; they do not fit")
         return Writer(
             visible(str(card.get("name") or path.name)), loaded.backend, tokenizer, ends, own,
             template if isinstance(template, str) else "", bool(card.get("chat")) or bool(template), loaded.notice,
-            int(config.get("max_position_embeddings") or MAX_POSITIONS),
+            positions_of(config, path / "config.json"),
         )  # fmt: skip
 
     def __call__(self, text: str) -> str:
@@ -124,7 +127,6 @@ class Writer:
         if not self.template:
             return self.prompt_ids("\n".join(text for _, text in turns) + "\n")
         try:
-            from jinja2 import TemplateError
             from jinja2.sandbox import ImmutableSandboxedEnvironment
         except ModuleNotFoundError:
             raise SmallfryError(f"{self.name}: its chat template needs jinja2; pip install jinja2") from None
@@ -132,8 +134,8 @@ class Writer:
         try:
             render = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(self.template)
             said = render.render(messages=messages, add_generation_prompt=True, bos_token="", eos_token="")
-        except TemplateError as error:
-            raise SmallfryError(f"{self.name}: its chat template fails ({error})") from None
+        except Exception as error:  # a template is a program: it may divide by nought
+            raise SmallfryError(f"{self.name}: its chat template fails ({' '.join(str(error).split())})") from None
         return list(self.tokenizer.encode(said).ids)
 
     @functools.cached_property
@@ -180,6 +182,7 @@ class Writer:
             A piece a token; the end token is told only where it frees text that may have begun a stop.
         """
         draws = sampling.draws(0) if sampling else None
+        self.ended = False
         logits = self._feed(prompt, len(prompt) + max_new)
         written: list[int] = []
         text = ""
@@ -194,6 +197,7 @@ class Writer:
             top = float(logits.max())
             logprob = float(logits[token]) - top - float(np.log(np.exp(logits.astype(np.float64) - top).sum()))
             if token in self.ends:
+                self.ended = True
                 if told < len(text):
                     yield Piece(text[told:], token, logprob)
                 return
@@ -202,6 +206,7 @@ class Writer:
             text = text[len(head) :] if text.startswith(head) else self.decode(written)
             stop = min((at for s in stops if s and (at := text.find(s)) >= 0), default=-1)
             if stop >= 0:
+                self.ended = True
                 yield Piece(text[told:stop], token, logprob)
                 return
             whole = told if text.endswith("\ufffd") else max(told, len(text) - _begun(text, stops))
@@ -230,13 +235,25 @@ class Writer:
                 same += 1
             same = min(same, len(ids) - 1)
         if self._session is None or room > self._room:
-            self._room = max(room, 512)
-            self._session = self.backend.session(1, self._room)
+            wider = max(room, 512)
+            self._session, self._room = self.backend.session(1, wider), wider  # together: it may not be had
         self._read = self._read[:same]  # should the reading be interrupted, no more is relied on
         self._session.rewind(0, same)
         logits = self._session.feed([ids[same:]])[0]
         self._read = list(ids)
         return np.asarray(logits)
+
+
+def ends_of(path: Path, card: dict[str, Any]) -> list[int]:
+    """Tokens that end what a model writes: of imported ones those that the import found, else what their files name."""
+    if card and "imported_from" not in card:
+        return [END, BOS]
+    named: list[Any] = list(card["ends_with"]) if isinstance(card.get("ends_with"), list) else []
+    for file in () if named else ("generation_config.json", "config.json"):
+        found = read_json(path / file) if (path / file).exists() else {}
+        eos = found.get("eos_token_id") if isinstance(found, dict) else None
+        named += eos if isinstance(eos, list) else [eos]
+    return list(dict.fromkeys(i for i in named if isinstance(i, int) and not isinstance(i, bool) and 0 <= i < 2**31))
 
 
 def _begun(text: str, stops: Sequence[str]) -> int:

@@ -111,7 +111,9 @@ def pick(logits: np.ndarray, sampling: Sampling, draws: np.random.Generator, wri
     if sampling.top_k or sampling.top_p < 1.0 or sampling.min_p > 0.0:
         order = np.argsort(-p, kind="stable")[: sampling.top_k or None]
         before = np.cumsum(p[order]) - p[order]
-        order = order[(before < sampling.top_p * p[order].sum()) & (p[order] >= sampling.min_p)]
+        kept = (before < sampling.top_p * p[order].sum()) & (p[order] >= sampling.min_p)
+        kept[0] = True  # a top_p of nought means the likeliest
+        order = order[kept]
         thinned = np.zeros_like(p)
         thinned[order] = p[order]
         p = thinned

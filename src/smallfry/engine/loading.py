@@ -13,8 +13,8 @@ from smallfry.errors import SmallfryError
 
 EngineName = Literal["auto", "c", "numpy"]
 NOTICE = (
-    "libfry is not there (no C compiler when smallfry was installed), so numpy computes, 7 to 40 times slower; "
-    "install a C compiler and run: pip install --force-reinstall --no-deps smallfry"
+    "libfry is not there (no C compiler that could build it when smallfry was installed), so numpy computes, 7 to 40 "
+    "times slower; install gcc or clang and run: pip install --force-reinstall --no-deps smallfry"
 )
 
 

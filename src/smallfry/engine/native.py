@@ -217,6 +217,8 @@ class NativeSession:
         self._handle = ctypes.c_void_p()
         self._rows = list(range(rows))  # where each row lies in the state
         self.length = length
+        if not 0 < length < 2**31:  # what would not fit is cut off in silence on its way to C
+            raise SmallfryError(f"libfry: a sequence of {length:,} tokens is too long")
         _check(self._lib.fry_state_new(model._handle, rows, length, ctypes.byref(self._handle)))
 
     @property

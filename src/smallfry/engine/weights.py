@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from smallfry.architecture import MAX_POSITIONS, Variant, architecture_of
+from smallfry.architecture import MAX_POSITIONS, Variant, architecture_of, positions_of
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json, write_atomic
 from smallfry.sizes import Shape
@@ -146,6 +146,10 @@ def read_weights(path: Path) -> Weights:
     kinds: set[str] = set()
     for name in names:
         tensors |= read_safetensors(path / name, kinds)
+    if shape.num_layers > len(tensors):  # before a name is made for each layer
+        raise SmallfryError(
+            f"{path}: {shape.num_layers} layers by config.json, {len(tensors)} weights; they do not fit"
+        )
     expected = tensor_shapes(shape, variant)
     for name, size in expected.items():
         if name not in tensors:
@@ -157,13 +161,13 @@ def read_weights(path: Path) -> Weights:
     ids = (_special(config.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id"))
     return Weights(
         shape, variant, {name: tensors[name] for name in expected}, "bf16" if kinds == {"BF16"} else "fp32",
-        (next(ids), next(ids), next(ids)), int(config.get("max_position_embeddings", MAX_POSITIONS)),
+        (next(ids), next(ids), next(ids)), positions_of(config, path / "config.json"),
     )  # fmt: skip
 
 
 def _special(found: object) -> int:
     first = found[0] if isinstance(found, list) and found else found
-    return first if isinstance(first, int) else -1
+    return first if isinstance(first, int) and 0 <= first < 2**31 else -1
 
 
 def read_safetensors(path: Path, kinds: set[str] | None = None) -> dict[str, Floats]:

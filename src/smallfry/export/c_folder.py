@@ -17,8 +17,9 @@ import numpy as np
 from smallfry.engine.weights import KINDS, Kind, read_weights, to_flat
 from smallfry.errors import SmallfryError
 from smallfry.export.web.tables import begins_of, read_tables
-from smallfry.files import read_json
+from smallfry.files import check_replaceable, read_json
 from smallfry.tokenizer import ASSISTANT, BOS, END, SPLIT, USER, byte_chars
+from smallfry.writer import ends_of
 
 _HERE = Path(__file__).parent / "c"
 _FRY = Path(__file__).parents[1] / "engine" / "fry"
@@ -47,6 +48,7 @@ def export_c(model: Path, out: Path, kind: Kind = "int8", force: bool = False) -
     form = card.get("form") or {}
     if form and form.get("name") == "inline":
         raise SmallfryError(f"{model}: answers in the inline form, which the C program does not know; export --to web")
+    check_replaceable(out, model, "model_data.h", "folder of an exported model", force=True)
     flat = to_flat(weights, kind)
     tables = read_tables(model / "tokenizer.json", weights.shape.vocab_size)
     _supported(model, tables)
@@ -90,10 +92,8 @@ def _supported(model: Path, tables: dict[str, Any]) -> None:
 
 
 def _facts(model: Path, card: dict[str, Any], form: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
-    config = read_json(model / "config.json")
-    eos = config.get("eos_token_id")
     foreign = "imported_from" in card
-    ends = [i for i in (eos if isinstance(eos, list) else [eos]) if isinstance(i, int)] if foreign else [END, BOS]
+    ends = ends_of(model, card)
     labels: list[list[int]] = []
     if form and "labels" in form.get("grammar", {}):
         from smallfry.forms import Form
@@ -250,5 +250,5 @@ without `-t` it takes the likeliest.
 {note}
 `fry.h` is the library's interface, `main.c` the program, `tokenizer.c` the tokenizer.
 
-MIT licence: see LICENSE.
+The sources are under the MIT licence: see LICENSE. The weights are their maker's.
 """

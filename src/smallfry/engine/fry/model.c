@@ -11,7 +11,10 @@
 
 static const fry_ops *const SETS[] = {
 #if defined(__x86_64__) && defined(__GNUC__)
-    &fry_ops_avx512bf16, &fry_ops_avx512vnni, &fry_ops_avx512, &fry_ops_avx2,
+#ifdef FRY_KNOWS_BF16
+    &fry_ops_avx512bf16,
+#endif
+    &fry_ops_avx512vnni, &fry_ops_avx512, &fry_ops_avx2,
 #elif defined(__aarch64__)
 #if defined(__GNUC__)
     &fry_ops_neondot,

@@ -1,5 +1,6 @@
 /* AVX-512 with products of bytes (VNNI) and of bf16. */
-#if defined(__x86_64__) && defined(__GNUC__)
+#include "compiler.h"
+#ifdef FRY_KNOWS_BF16
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16"))), apply_to = function)
 #else

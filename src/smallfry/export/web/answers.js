@@ -43,7 +43,10 @@ class Answers {
       return n;
     };
     const front = within(sizes), back = within(sizes.slice().reverse());
-    return [...words.slice(0, front), ...words.slice(words.length - back)];
+    const part = MOST_PROMPT / 8, whole = Array.from(text); // of a "word" as long as this nothing would be read
+    const first = front ? words.slice(0, front) : this.words(whole.slice(0, part).join(''));
+    const last = back ? words.slice(words.length - back) : this.tokenizer.cut(this.fold(whole.slice(-part).join('')));
+    return [...first, ...last];
   }
 
   /** What may be written in answer to a text; null where anything may. */

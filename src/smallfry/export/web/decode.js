@@ -171,9 +171,10 @@ class Session {
     if (mode === 'job') return this.answers.promptIds(text);
     if (mode === 'text') return [...begins, ...this.tokenizer.encode(text, true)];
     if (turns.trims) text = text.trim();
-    if (fresh || !this.turns.length || turns.between === null)
-      return [...turns.begins, ...this.tokenizer.encode(turns.before + text + turns.after, true)];
-    return [...this.turns, ...this.tokenizer.encode(turns.between + text + turns.after, true)];
+    const first = fresh || !this.turns.length || turns.between === null;
+    const head = first ? turns.before : turns.between;
+    const plain = turns.plain ? [head.length, head.length + text.length] : [0, 0];
+    return [...(first ? turns.begins : this.turns), ...this.tokenizer.encode(head + text + turns.after, true, ...plain)];
   }
 
   async write(asked) {

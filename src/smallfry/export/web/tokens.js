@@ -52,13 +52,17 @@ class Tokenizer {
     this.words = new Map();
   }
 
-  /** Ids of a text; `special` finds added tokens that are written in it, else they are text like any other. */
-  encode(text, special = false) {
+  /**
+   * Ids of a text; `special` finds added tokens that are written in it, else they are text like any other, as they are
+   * from `plainFrom` to `plainTo`.
+   */
+  encode(text, special = false, plainFrom = 0, plainTo = 0) {
     text = wellFormed(text);
     const ids = [];
     let at = 0;
     if (special && this.addedPattern) {
       for (const found of text.matchAll(this.addedPattern)) {
+        if (found.index < plainTo && found.index + found[0].length > plainFrom) continue;
         this.encodePart(text.slice(at, found.index), at === 0, ids);
         ids.push(this.ids.get(found[0]));
         at = found.index + found[0].length;

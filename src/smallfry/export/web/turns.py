@@ -7,8 +7,8 @@ from typing import Any
 
 from smallfry.errors import SmallfryError
 
-OWN = {"before": "<|user|> ", "after": "<|assistant|>", "between": "<|end|><|user|> ", "trims": False}
-"""smallfry's own turns (`smallfry.tokenizer.CHAT_TEMPLATE`)."""
+OWN = {"before": "<|user|> ", "after": "<|assistant|>", "between": "<|end|><|user|> ", "trims": False, "plain": True}
+"""smallfry's own turns (`smallfry.tokenizer.CHAT_TEMPLATE`); a special token that somebody types is text in them."""
 
 _MARKS = ("\ue0f1one\ue0f2", "\ue0f1two\ue0f2", "\ue0f1three\ue0f2")
 

@@ -11,10 +11,13 @@
 
 static const fry_train_ops *const SETS[] = {
 #if defined(__x86_64__) && defined(__GNUC__)
-#if defined(__linux__)
+#ifdef FRY_KNOWS_AMX
     &fry_train_ops_amx,
 #endif
-    &fry_train_ops_avx512bf16, &fry_train_ops_avx512, &fry_train_ops_avx2,
+#ifdef FRY_KNOWS_BF16
+    &fry_train_ops_avx512bf16,
+#endif
+    &fry_train_ops_avx512, &fry_train_ops_avx2,
 #endif
 #if defined(__aarch64__)
     &fry_train_ops_neon,

@@ -1,6 +1,7 @@
 /* AVX-512 with products of bf16 in tile registers (AMX). */
 #define _GNU_SOURCE /* syscall */
-#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__)
+#include "../compiler.h"
+#ifdef FRY_KNOWS_AMX
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
 #else
