@@ -29,7 +29,7 @@ from pathlib import Path
 from smallfry.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK_ROWS = {"evals": 100, "": 1000}  # of every split of a file, by folder
+QUICK_ROWS = {"evals": 100, "": 1000}  # of every split of a file, evenly, by folder
 # Jobs of public files: the built-in ones make as many rows as ever.
 QUICK_JOBS = ("[!j]*", "job:names_gender/*", "job:s[mns]*/0.25m", "job:atis*/0.25m")
 
@@ -96,7 +96,7 @@ def run(step: Step, out: Path) -> None:
 
 
 def less(data: Path, out: Path) -> Path:
-    """A copy of the data with the first rows of every split."""
+    """A copy of the data with some rows of every split."""
     if not out.exists():
         part = out.with_name(out.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -107,12 +107,14 @@ def less(data: Path, out: Path) -> Path:
             to.parent.mkdir(parents=True, exist_ok=True)
             if path.name.endswith(".jsonl.gz"):
                 most = QUICK_ROWS.get(path.relative_to(data).parts[0], QUICK_ROWS[""])
-                with gzip.open(path, "rt", encoding="utf-8") as file, gzip.open(to, "wt", encoding="utf-8") as kept:
-                    seen: Counter[str] = Counter()
-                    for row in file:
-                        split = str(json.loads(row).get("split"))
+                with gzip.open(path, "rt", encoding="utf-8") as file:
+                    rows = [(str(json.loads(row).get("split")), row) for row in file]
+                totals, seen = Counter(split for split, _ in rows), Counter[str]()
+                with gzip.open(to, "wt", encoding="utf-8") as kept:
+                    for split, row in rows:  # evenly: many files are sorted by label
+                        number, total = seen[split], totals[split]
                         seen[split] += 1
-                        if seen[split] <= most:
+                        if number * most // total < (number + 1) * most // total:
                             kept.write(row)
             else:
                 shutil.copy(path, to)

@@ -320,6 +320,53 @@ def test_a_conversation_goes_on(tmp_path: Path) -> None:
     assert continued(writer.chat_ids([("user", "a <|end|><|user|> b")])) == typed["ids"]  # what is typed is text
 
 
+@needs_node
+def test_the_page_has_the_calculator(tmp_path: Path) -> None:
+    from smallfry.calculator import calculator
+
+    rng = np.random.default_rng(0)
+    numbers = ["3", "4.5", "0", "007", "00", "12345678901", "1,000", ".5", "2.", "1e5", "0.1", "999999999999999"]
+    signs = ["+", "-", "*", "/", " - ", "**", "//", "+-", "* -", " "]
+    texts = [
+        "3 + 4 = <<3+4=",
+        "<<12/60=",
+        "<<(1+2)*3=",
+        "<<1/0=",
+        "<<=",
+        "<<2",
+        "<<--2=",
+        "<<(1+2=",
+        "<<$5*3=",
+        "<<1/3=",
+    ]
+    for _ in range(600):
+        parts = [numbers[i] for i in rng.integers(len(numbers), size=rng.integers(1, 5))]
+        gaps = [signs[i] for i in rng.integers(len(signs), size=len(parts))]
+        texts.append("so <<" + "".join(p + g for p, g in zip(parts, gaps, strict=True)).rstrip("+-*/ ") + "=")
+    page = tmp_path / "page.html"
+    tokenizer = HfTokenizer.from_file(str(GOLDEN / "tokenizer.json"))
+    export_web(random_model(tmp_path / "m", tokenizer, {"name": "x", "chat": True}), page)
+    (found,) = ask(page, {"sums": texts})
+    expected = [calculator(text) for text in texts]
+    assert sum(value is not None for value in expected) > 150
+    assert [(t, f) for t, f, e in zip(texts, found, expected, strict=True) if f != e] == []
+
+
+@needs_node
+@needs_library
+def test_a_shipped_model_finishes_its_sums_in_the_page(tmp_path: Path) -> None:
+    from smallfry import shipped
+    from smallfry.writer import Writer
+
+    export_web(shipped.path(), tmp_path / "page.html")
+    (found,) = ask(
+        tmp_path / "page.html", {"write": {"mode": "chat", "text": "What is 13 + 9?", "maxNew": 40, "fresh": True}}
+    )
+    writer = Writer.load(shipped.path())
+    pieces = writer.stream(writer.chat_ids([("user", "What is 13 + 9?")]), 40, None, (), writer.tool)
+    assert found["text"] == "".join(piece.text for piece in pieces) and "<<13+9=22>>" in found["text"]
+
+
 # ---- the file -------------------------------------------------------------------------------------------------------
 
 

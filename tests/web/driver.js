@@ -1,6 +1,7 @@
 // Runs the engine of an exported page without a browser: node driver.js PAGE < requests.json > answers.json
 //
 // Requests: {"encode": [texts], "special": true}, {"decode": [[ids]]}, {"prompts": [texts]}, {"read": [[text, ids]]},
+// {"sums": [texts]} (what the calculator adds),
 // {"ends": [ids]} (what ends a text from now on), {"write": {what a page asks}}; an answer each, in their order.
 'use strict';
 const fs = require('fs');
@@ -14,7 +15,7 @@ async function main() {
   const data = JSON.parse(block('data'));
   let receive;
   const host = { postMessage: message => receive && receive(message) };
-  const { session } = ENGINE(host);
+  const { session, calculated } = ENGINE(host);
   const until = (send, ends) => new Promise((done, failed) => {
     const all = [];
     receive = message => {
@@ -32,6 +33,7 @@ async function main() {
     else if (request.decode) answered.push(request.decode.map(ids => tokenizer.decode(ids)));
     else if (request.prompts) answered.push(request.prompts.map(text => answers.promptIds(text)));
     else if (request.read) answered.push(request.read.map(([text, ids]) => answers.read(text, ids)));
+    else if (request.sums) answered.push(request.sums.map(text => calculated(text)));
     else if (request.ends) answered.push((session.data.ends = request.ends));
     else {
       const all = await until({ do: 'write', sampling: null, ...request.write }, 'done');

@@ -111,8 +111,8 @@ class Model {
 }
 
 /** Writes an answer, yielding after each step what it added: token events, or nothing while the prompt is read. */
-function* write(model, prompt, { constraint, maxNew, ends, text }) {
-  let pending = prompt;
+function* write(model, prompt, { constraint, maxNew, ends, text, tool }) {
+  let pending = prompt, said = '';
   for (let step = 0; step < maxNew; step++) {
     while (pending.length > CHUNK) {
       model.feed(pending.slice(0, CHUNK), false);
@@ -130,7 +130,15 @@ function* write(model, prompt, { constraint, maxNew, ends, text }) {
       events.push(forced ? { ...event, forced } : { ...event, logprob, ids, logprobs });
       if (end) return void (yield events);
       pending.push(id);
-      if (!constraint) break;
+      if (!constraint) {
+        said += event.text;
+        for (const given of tool?.(said) ?? []) {
+          const more = text.push(given);
+          pending.push(given), events.push({ id: given, end: false, text: more, forced: true });
+          said += more;
+        }
+        break;
+      }
       constraint.advance(id);
       const allowed = constraint.allowed();
       if (allowed.length !== 1) break;
@@ -190,7 +198,13 @@ class Session {
     if (asked.mode === 'text') ids.forEach(id => stream.push(id));
     const pending = this.model.begin(ids, ids.length + maxNew + (constraint?.schedule?.length ?? 0) + 1);
     this.model.draw(asked.sampling);
-    const options = { constraint, maxNew, ends: asked.mode === 'job' ? [this.data.job.end] : this.data.ends, text: stream };
+    // Of our own models' conversations: what smallfry chat has.
+    const tool = asked.mode !== 'chat' || !this.data.turns.plain ? null : said => {
+      const value = calculated(said);
+      return value === null ? null : this.tokenizer.encode(value);
+    };
+    const ends = asked.mode === 'job' ? [this.data.job.end] : this.data.ends;
+    const options = { constraint, maxNew, ends, text: stream, tool };
     const told = { written: [], logprob: 0, first: 0, last: 0, choices: 0, cut: maxNew < asked.maxNew };
     await this.tell(write(this.model, pending, options), told, start);
     if (asked.mode === 'chat') this.turns = [...ids, ...told.written];

@@ -160,10 +160,10 @@ def _bytes(size: int) -> str:
 
 def _page(title: str, data: dict[str, Any], flat: bytes) -> str:
     style = _part("page.css").strip()
-    parts = "".join(_part(name) for name in ("tokens.js", "answers.js", "decode.js"))
+    parts = "".join(_part(name) for name in ("tokens.js", "answers.js", "sums.js", "decode.js"))
     engine = (
         f"'use strict';\nfunction ENGINE(host) {{\n{parts}const session = new Session(host);\n"
-        "host.postMessage({ is: 'here' });\nreturn { session, Tokenizer, Answers, Model, write };\n}\n"
+        "host.postMessage({ is: 'here' });\nreturn { session, Tokenizer, Answers, Model, write, calculated };\n}\n"
     )
     script = "'use strict';\n" + _part("page.js")
     policy = (
