@@ -19,6 +19,7 @@ from smallfry import shipped
 from smallfry.characters import visible
 from smallfry.cli import app, main
 from smallfry.cli_chat import _Stopping
+from smallfry.engine.decoding import Sampling
 from smallfry.engine.weights import Weights, read_weights, to_flat
 from smallfry.errors import SmallfryError
 from smallfry.writer import Writer
@@ -77,6 +78,20 @@ def test_the_same_seed_says_the_same_and_each_answer_draws_anew(talker: Path) ->
     answers = [c[1]["content"] for c in (*first["earlier"], first["turns"])]
     assert answers[0] == answers[2] != answers[1]
     assert say("a", model=talker, options=(*hot, "--seed", "1"))[0]["turns"][1]["content"] != answers[0]
+
+
+def test_long_texts_are_decoded_piece_by_piece_as_whole(talker: Path) -> None:
+    writer = Writer.load(talker)
+    prompt = writer.prompt_ids("One day a dog")
+    for seed in range(3):
+        pieces = []
+        for number, piece in enumerate(writer.stream(prompt, 300, Sampling(1.5, seed=seed))):
+            pieces.append(piece)
+            if number == 150:  # somebody else asks in between
+                Writer.write(writer, writer.prompt_ids("A cat"), 3)
+        ids = [piece.token for piece in pieces if piece.token not in writer.ends]
+        text = writer.decode([*prompt, *ids]).removeprefix(writer.decode(prompt))
+        assert "".join(piece.text for piece in pieces) == text and (len(ids) > 150 or writer.ended)
 
 
 def test_long_histories_and_messages_are_cut(talker: Path) -> None:

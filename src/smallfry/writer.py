@@ -23,6 +23,7 @@ from smallfry.files import read_json
 from smallfry.tokenizer import BOS, END
 
 Tool = Callable[[str], str | None]
+_BEFORE, _DECODED = 4, 64  # tokens
 """From what was written so far to what is to be written next, or None."""
 
 
@@ -67,6 +68,7 @@ class Writer:
         self._read: list[int] = []  # what the session holds
         self._session: Session | None = None
         self._room = 0
+        self._last: object = None  # which stream the session is of
         self.ended = False  # whether what was written last ended by itself, or at a stop
 
     @staticmethod
@@ -184,9 +186,12 @@ class Writer:
         draws = sampling.draws(0) if sampling else None
         self.ended = False
         logits = self._feed(prompt, len(prompt) + max_new)
+        mine = self._last = object()
         written: list[int] = []
-        text = ""
-        head, told = self.decode(prompt[-4:]), 0
+        text, told = "", 0
+        # What was written is decoded behind a few tokens before it: at the beginning of a text decoders drop a space.
+        before, base, fixed = list(prompt[-_BEFORE:]), 0, ""
+        head = self.decode(before)
         forced: list[int] = []  # the tool's
         for _ in range(max_new):
             own = not forced
@@ -202,8 +207,8 @@ class Writer:
                     yield Piece(text[told:], token, logprob)
                 return
             written.append(token)
-            text = self.decode([*prompt[-4:], *written])
-            text = text[len(head) :] if text.startswith(head) else self.decode(written)
+            piece = self.decode([*before, *written[base:]])
+            text = fixed + (piece[len(head) :] if piece.startswith(head) else self.decode(written[base:]))
             stop = min((at for s in stops if s and (at := text.find(s)) >= 0), default=-1)
             if stop >= 0:
                 self.ended = True
@@ -216,14 +221,25 @@ class Writer:
             told = max(told, whole)
             if tool is not None and own and (said := tool(text)):
                 forced = list(self.tokenizer.encode(said, add_special_tokens=False).ids)
+            if len(written) - base >= _DECODED and not text.endswith("\ufffd"):  # not all of it again and again
+                before, base, fixed = written[-_BEFORE:], len(written), text
+                head = self.decode(before)
             if len(written) < max_new:
-                logits = self._feed([*prompt, *written], 0)
+                logits = self._step(token) if self._last is mine else self._feed([*prompt, *written], 0)
+                self._last = mine
 
     def write(
         self, prompt: Sequence[int], max_new: int = 256, sampling: Sampling | None = None, stops: Sequence[str] = ()
     ) -> str:
         """The text that `stream` writes."""
         return "".join(piece.text for piece in self.stream(prompt, max_new, sampling, stops))
+
+    def _step(self, token: int) -> np.ndarray:
+        """Logits after one more token."""
+        assert self._session is not None
+        logits = self._session.feed([[token]])[0]
+        self._read.append(token)
+        return np.asarray(logits)
 
     def _feed(self, ids: Sequence[int], room: int) -> np.ndarray:
         """Logits after ``ids``, of which what was read before is kept."""
