@@ -394,3 +394,14 @@ def test_svm_on_real_intents() -> None:
     }
     job = Job("atis", "classify", split["train"][:1500], split["valid"][:200], split["test"], "accuracy")
     assert accuracy(job, bl.fit_svm(job)) > 0.9
+
+
+def test_much_text_is_counted_in_part_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from smallfry.baselines import ngram
+
+    rows = tuple(Example("", f"the {c} dog ran home number {i}") for i in range(60) for c in ("red", "blue"))
+    job = Job("t", "generate", rows, rows[:10], rows[:10], "bits_per_byte")
+    whole = ngram.fit_ngram(job)
+    monkeypatch.setattr(ngram, "MOST_CHARS", 1000)
+    part = ngram.fit_ngram(job)
+    assert not whole.note and "every 4th training row" in part.note and part.params < whole.params

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ LONG_TEXT_CHARS = 300
 """Texts whose median is longer are compared by runs of five words instead of five characters."""
 MAX_WORK = 1_000_000_000
 """Index entries to read, 2 to 6 ns each: beyond it an even sample of the held-out rows is compared."""
+MOST_CHARS = 10_000_000
+"""Train text that is searched, about 85 bytes of memory a character; of more, rows at even distances, so that what is
+found is a lower bound."""
 _VERIFY_AT_ONCE = 64
 
 
@@ -110,9 +114,10 @@ def near_matches(train: Sequence[str], *held_out: Sequence[str]) -> list[tuple[i
 
     Returns:
         For each split the texts with a near match and the texts compared: all of them, unless there is more than
-        ``MAX_WORK`` to compare.
+        ``MAX_WORK`` to compare. Of more than ``MOST_CHARS`` of train text some is left out.
     """
     train = list(dict.fromkeys(train))
+    train = train[:: max(1, math.ceil(sum(map(len, train)) / MOST_CHARS))]
     shingles = shingle([*train, *(text for split in held_out for text in split)])
     index = _Index(shingles, len(train))
     counts = []
