@@ -59,8 +59,8 @@ class Data:
         except SmallfryError as error:
             where = f"{self.folder} has no {file}" if self.folder else "no --data-dir is named"
             raise SmallfryError(
-                f"no benchmark data: {where}, and the Hugging Face hub gave none ({error}); name a folder of the data with --data-dir or {VARIABLE}, or "
-                "ask --suite stories or conversation, which need none"
+                f"no benchmark data: {where}, and the Hugging Face hub gave none ({error}); name a folder of the data "
+                f"with --data-dir or {VARIABLE}, or ask --suite stories or conversation, which need none"
             ) from None
 
 
