@@ -265,7 +265,10 @@ def test_hub_rows_have_the_fields_of_the_local_files(monkeypatch: pytest.MonkeyP
 def test_what_neither_folder_nor_hub_has_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    def gone(*_: Any, **__: Any) -> None:
+    tries: list[str] = []
+
+    def gone(name: str, *_: Any, **__: Any) -> None:
+        tries.append(name)
         raise ConnectionError("no network\nhere")
 
     monkeypatch.setattr(datasets, "load_dataset", gone)
@@ -276,6 +279,7 @@ def test_what_neither_folder_nor_hub_has_is_named_in_one_line(tmp_path: Path, mo
             ask(sources.Data.find(None))
         message = str(told_why.value)
         assert "--data-dir or SMALLFRY_DATA" in message and "Hugging Face hub" in message and "\n" not in message
+    assert len(tries) == 2  # one way to the hub that fails is enough for a suite
     (tmp_path / "core").mkdir()
     with pytest.raises(
         SmallfryError, match=r"has no core/lambada_openai\.jsonl\.gz, and the Hugging Face hub gave none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -125,6 +126,10 @@ SOURCES: dict[str, Source] = {
 }
 
 
+class UnreachableError(SmallfryError):
+    """There is no way to the hub: what else is asked of it will not be had either."""
+
+
 def hub_rows(file: str) -> list[Made]:
     """The rows of a suite's file, from the hub.
 
@@ -132,7 +137,8 @@ def hub_rows(file: str) -> list[Made]:
         file: Its path in the folder of benchmark data, such as ``core/piqa.jsonl.gz``.
 
     Raises:
-        SmallfryError: The hub is not known to have it, ``datasets`` is missing, or the hub cannot be reached.
+        UnreachableError: There is no way to the hub, and no copy of the data here.
+        SmallfryError: The hub is not known to have it, or ``datasets`` is missing.
     """
     source = SOURCES.get(file)
     if source is None:
@@ -141,6 +147,9 @@ def hub_rows(file: str) -> list[Made]:
         import datasets
     except ImportError:
         raise SmallfryError(f"{file}: hub data needs datasets; pip install 'smallfry[hub]'") from None
+    client = logging.getLogger("huggingface_hub")  # it tells each of its tries, where one line at the end will do
+    level = client.level
+    client.setLevel(logging.ERROR)
     try:
         whole = source.config == "*"
         configs = datasets.get_dataset_config_names(source.name) if whole else [source.config]
@@ -154,4 +163,7 @@ def hub_rows(file: str) -> list[Made]:
         return found
     except Exception as error:  # the library raises its own, the hub client's, fsspec's and built-in exceptions
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise SmallfryError(f"hf:{source.name}: could not be loaded ({reason})") from None
+        kind = UnreachableError if isinstance(error, ConnectionError | TimeoutError) else SmallfryError
+        raise kind(f"hf:{source.name}: could not be loaded ({reason})") from None
+    finally:
+        client.setLevel(level)

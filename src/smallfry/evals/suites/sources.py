@@ -12,7 +12,7 @@ from typing import Any
 
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites.core import CORE, CoreTask
-from smallfry.evals.suites.hub import hub_rows
+from smallfry.evals.suites.hub import UnreachableError, hub_rows
 from smallfry.evals.suites.prompts import Task, shuffled
 
 VARIABLE = "SMALLFRY_DATA"
@@ -58,7 +58,7 @@ class Data:
             return hub_rows(file)
         except SmallfryError as error:
             where = f"{self.folder} has no {file}" if self.folder else "no --data-dir is named"
-            raise SmallfryError(
+            raise type(error)(
                 f"no benchmark data: {where}, and the Hugging Face hub gave none ({error}); name a folder of the data "
                 f"with --data-dir or {VARIABLE}, or ask --suite stories or conversation, which need none"
             ) from None
@@ -103,6 +103,8 @@ def core_tasks(data: Data) -> tuple[list[Task], dict[str, str]]:
         except SmallfryError as error:
             if data.folder is not None and (data.folder / file).exists():
                 raise  # there, and broken
+            if isinstance(error, UnreachableError) and not tasks:
+                raise  # twenty more tasks would wait as long for nothing
             missing[spec.label] = str(error)
             continue
         floors = dict(zip(BASELINES, (spec.v1 / 100, spec.v2 / 100), strict=True))
