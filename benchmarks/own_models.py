@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from smallfry.claims.running import placeless
 from smallfry.evals.suites.chat import LETTERS, letters_prompt
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -194,17 +195,6 @@ def run(unit: Unit, data: Path, models: Path) -> dict[str, Any]:
     return found
 
 
-def placeless(value: Any, data: Path, models: Path) -> Any:
-    """A result without this machine's paths."""
-    if isinstance(value, dict):
-        return {placeless(key, data, models): placeless(one, data, models) for key, one in value.items()}
-    if isinstance(value, list):
-        return [placeless(one, data, models) for one in value]
-    if isinstance(value, str):
-        return value.replace(str(models), "MODELS").replace(str(data), "DATA")
-    return value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -218,6 +208,7 @@ def main() -> None:
     if asked.quick and asked.docs.resolve() == DOCS:
         sys.exit("--quick: a quick look is no result; name another folder with --docs")
     began = time.monotonic()
+    folders = {"MODELS": asked.models.resolve(), "DATA": asked.data.resolve()}
     for unit in (unit.quick() if asked.quick else unit for unit in trainings()):
         record = asked.docs / "results" / "own" / unit.model / "training.json"
         there = {name for name in (unit.model, unit.needs) if (asked.models / name / "model.safetensors").exists()}
@@ -229,10 +220,10 @@ def main() -> None:
             continue
         if time.monotonic() - began > 60 * asked.minutes:
             sys.exit("the time is over; the same command goes on")
-        corpora(asked.data, asked.models)
-        found = run(unit, asked.data, asked.models)
+        corpora(folders["DATA"], folders["MODELS"])
+        found = run(unit, folders["DATA"], folders["MODELS"])
         record.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"command": f"smallfry {unit.arguments} --json", **placeless(found, asked.data, asked.models)}
+        kept = {"command": f"smallfry {unit.arguments} --json", **placeless(found, folders)}
         record.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

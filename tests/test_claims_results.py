@@ -313,7 +313,7 @@ def test_folders_are_named_by_what_they_hold_and_numbers_stay(tmp_path: Path) ->
     folders = {"MODELS": tmp_path / "m", "DATA": tmp_path / "data", "OUT": tmp_path / "out"}
     said = f"read {tmp_path}/data/a.gz, {tmp_path}/database"
     found = {"path": f"{tmp_path}/m/stories-1m", "said": said, "score": 0.95}
-    assert running._placeless({"a": [found]}, folders) == {
+    assert running.placeless({"a": [found]}, folders) == {
         "a": [{"path": "MODELS/stories-1m", "said": f"read DATA/a.gz, {tmp_path}/database", "score": 0.95}]
     }
 

@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,17 +131,22 @@ def run(
             continue
         say(f"{step.minutes:.1f} min: {step.command}")
         found = _measure([_placed(word, folders) for word in step.arguments], step)
-        kept = _placeless(_stored(step, found, folders), folders)
+        kept = placeless(_stored(step, found, folders), folders)
         write_atomic(results / step.file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
         yield step
 
 
-def _placeless(value: Any, folders: dict[str, Path]) -> Any:
-    """Plain data in which texts name this machine's folders by what they hold."""
+def placeless(value: Any, folders: Mapping[str, Path]) -> Any:
+    """Plain data in which texts name this machine's folders by what they hold.
+
+    Args:
+        value: Plain data.
+        folders: Absolute paths by the names that stand for them.
+    """
     if isinstance(value, dict):
-        return {_placeless(key, folders): _placeless(one, folders) for key, one in value.items()}
+        return {placeless(key, folders): placeless(one, folders) for key, one in value.items()}
     if isinstance(value, list):
-        return [_placeless(one, folders) for one in value]
+        return [placeless(one, folders) for one in value]
     if isinstance(value, str):
         for name, folder in folders.items():
             value = re.sub(rf"{re.escape(str(folder))}(?=/|$|\W)", name, value)
