@@ -147,10 +147,27 @@ def paired_over_seeds(
         sampling = Paired(float(np.mean(mean - b)), low, high, 1.0)
     else:
         sampling = paired_bootstrap(mean, b, level)
-    if worth is not None and worth < len(b):
-        d, wider = sampling.difference, math.sqrt(len(b) / worth)
-        sampling = replace(sampling, low=d - wider * (d - sampling.low), high=d + wider * (sampling.high - d))
+    if worth is not None:
+        sampling = of_repeats(sampling, len(b), worth, level)
     return replace(over_seeds(sampling, [p.difference for p in each], level), **_counts(each))
+
+
+def of_repeats(found: Paired, n: int, worth: float, level: float = 0.95) -> Paired:
+    """A comparison on items of which some repeat others: wider, with the normal p-value of its interval.
+
+    Args:
+        found: As if all items were different ones; left as it is where they are.
+        n: Items.
+        worth: Items that they are worth (`Scores.effective`).
+        level: Coverage of the interval.
+    """
+    if worth >= n:
+        return found
+    wider, difference = math.sqrt(n / worth), found.difference
+    low, high = (difference + wider * (end - difference) for end in (found.low, found.high))
+    error = (high - low) / 2 / normal_quantile(level)
+    p = float(difference == 0) if error == 0 else math.erfc(abs(difference) / error / math.sqrt(2))
+    return replace(found, low=low, high=high, p_value=p)
 
 
 _FEW = 10  # items whose difference is not the usual one, below which resampling shows too little

@@ -12,8 +12,7 @@ import numpy as np
 
 from smallfry.candidates import Prediction, Predictor
 from smallfry.evals.metrics import METRICS, Scores, by_group, corpus_statistic, score_likelihood, score_predictions
-from smallfry.evals.paired import Paired, mcnemar, paired_statistic
-from smallfry.evals.statistics import normal_quantile
+from smallfry.evals.paired import Paired, mcnemar, of_repeats, paired_statistic
 from smallfry.files import read_json
 from smallfry.job import Job
 from smallfry.predictor import ModelPredictor
@@ -124,12 +123,7 @@ def difference(a: JobResult, b: JobResult) -> Paired:
     """Two candidates on the same rows."""
     if METRICS[a.scores.metric].proportion:
         found = mcnemar(a.scores.per_item > 0.5, b.scores.per_item > 0.5)
-        wider = math.sqrt(a.scores.n / a.scores.effective)  # repeated inputs tell nothing new
-        if wider == 1.0:
-            return found
-        low, high = (found.difference + wider * (end - found.difference) for end in (found.low, found.high))
-        error = (high - low) / 2 / normal_quantile(0.95)
-        return replace(found, low=low, high=high, p_value=math.erfc(abs(found.difference) / error / math.sqrt(2)))
+        return of_repeats(found, a.scores.n, a.scores.effective)
     mine, theirs = (by_group(s.sums, s.groups) for s in (a.scores, b.scores))
     return paired_statistic([mine], theirs, corpus_statistic(a.scores.metric), fixed=True)
 
