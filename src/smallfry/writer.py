@@ -188,10 +188,8 @@ class Writer:
         logits = self._feed(prompt, len(prompt) + max_new)
         mine = self._last = object()
         written: list[int] = []
-        text, told = "", 0
-        # What was written is decoded behind a few tokens before it: at the beginning of a text decoders drop a space.
-        before, base, fixed = list(prompt[-_BEFORE:]), 0, ""
-        head = self.decode(before)
+        growing, told = _Growing(self.decode, prompt), 0
+        text = ""
         forced: list[int] = []  # the tool's
         for _ in range(max_new):
             own = not forced
@@ -207,8 +205,7 @@ class Writer:
                     yield Piece(text[told:], token, logprob)
                 return
             written.append(token)
-            piece = self.decode([*before, *written[base:]])
-            text = fixed + (piece[len(head) :] if piece.startswith(head) else self.decode(written[base:]))
+            text = growing.add(token)
             stop = min((at for s in stops if s and (at := text.find(s)) >= 0), default=-1)
             if stop >= 0:
                 self.ended = True
@@ -221,9 +218,6 @@ class Writer:
             told = max(told, whole)
             if tool is not None and own and (said := tool(text)):
                 forced = list(self.tokenizer.encode(said, add_special_tokens=False).ids)
-            if len(written) - base >= _DECODED and not text.endswith("\ufffd"):  # not all of it again and again
-                before, base, fixed = written[-_BEFORE:], len(written), text
-                head = self.decode(before)
             if len(written) < max_new:
                 logits = self._step(token) if self._last is mine else self._feed([*prompt, *written], 0)
                 self._last = mine
@@ -258,6 +252,35 @@ class Writer:
         logits = self._session.feed([ids[same:]])[0]
         self._read = list(ids)
         return np.asarray(logits)
+
+
+class _Growing:
+    """The text of tokens that come one by one; only the latest of them are decoded again.
+
+    They are decoded behind a few tokens before them: at the beginning of a text decoders drop a space.
+
+    Args:
+        decode: Tokens to text.
+        prompt: What stands before.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], prompt: Sequence[int]) -> None:
+        self._decode = decode
+        self._begin(prompt, "")
+
+    def _begin(self, before: Sequence[int], fixed: str) -> None:
+        self._before, self._fixed = list(before[-_BEFORE:]), fixed
+        self._head = self._decode(self._before)
+        self._new: list[int] = []
+
+    def add(self, token: int) -> str:
+        """The whole text with one more token."""
+        self._new.append(token)
+        piece = self._decode([*self._before, *self._new])
+        text = self._fixed + (piece[len(self._head) :] if piece.startswith(self._head) else self._decode(self._new))
+        if len(self._new) >= _DECODED and not text.endswith("\ufffd"):
+            self._begin(self._new, text)
+        return text
 
 
 def ends_of(path: Path, card: dict[str, Any]) -> list[int]:
