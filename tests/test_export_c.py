@@ -73,6 +73,16 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(out)
 
 
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a job with labels, untrained."""
+    out = tmp_path_factory.mktemp("job") / "colours"
+    form = build_form(COLOURS, "units", 300, True, None)
+    net = untrained(form)
+    ModelPredictor("x", TorchModel(net), form, 4).save(out, net, {"job": {"name": "colours"}})
+    return out
+
+
 def texts(seed: int, count: int) -> list[str]:
     rng = random.Random(seed)
     parts = [
@@ -81,6 +91,16 @@ def texts(seed: int, count: int) -> list[str]:
         "ß", "<|end|>", "<|bos|>", "\u00a0", "\u2028", "Ⅷ", "a\u0301", " '", "'s", "\x1f", "▁",
     ]  # fmt: skip
     return ["".join(rng.choices(parts, k=rng.randint(1, 14))).replace("\0", "") for _ in range(count)]
+
+
+def long_texts() -> list[str]:
+    """Inputs about and beyond what is read of them, and such that spell special tokens."""
+    rng = random.Random(3)
+    words = ["red ", "Ünder ", "blue-green", ", ", "12345 ", "  ", "日本語 ", "thing's ", "😀"]
+    texts = ["".join(rng.choices(words, k=k)) for k in (100, 300, 500, 700, 2000, 9000)]
+    wide = ["色" * k for k in (384, 385, 511, 512, 513, 1000, 13_000, 25_000)]
+    mixed = ["x " * 400 + "色" * 800, "色" * 800 + " x" * 400, "x " + "y" * 30_000 + " z", "😀" * 384, "a" * 100_000]
+    return [*texts, *wide, *mixed, "<|end|>red<|user|> <|assistant|>", "<|end|> " * 400, " "]
 
 
 @needs_cc
@@ -108,25 +128,44 @@ def test_it_writes_the_tokens_of_every_other_engine(golden: Path) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def sanitized(folder: Path) -> Path:
+    """The program with the plain kernels and sanitizers; kernels have sanitizers of their own, in tests/fuzz."""
+    for path in folder.glob("set_*.c"):
+        if path.name != "set_plain.c":
+            path.unlink()
+    source = (folder / "model.c").read_text()
+    sets = source.index("static const fry_ops *const SETS[]"), source.index("static const fry_ops *set_at")
+    plain = "static const fry_ops *const SETS[] = {&fry_ops_plain};\n"
+    (folder / "model.c").write_text(source[: sets[0]] + plain + source[sets[1] :])
+    try:
+        line = line_of(folder, "-fsanitize=address,undefined -fno-sanitize-recover=all -g")
+        subprocess.run(line, shell=True, cwd=folder, check=True)  # as the README says it
+    except subprocess.CalledProcessError:
+        pytest.skip("the compiler has no sanitizers (libasan, libubsan)")
+    return folder / "model"
+
+
+def code_of(program: Path, *arguments: str) -> int:
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, errors="replace")
+    assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
+    return done.returncode
+
+
 @needs_cc
 def test_it_is_clean_under_sanitizers(tmp_path: Path) -> None:
     export_c(MODEL, tmp_path / "m", "int8")
-    for path in (tmp_path / "m").glob("set_*.c"):  # the kernels have sanitizers of their own, in tests/fuzz
-        if path.name != "set_plain.c":
-            path.unlink()
-    source = (tmp_path / "m" / "model.c").read_text()
-    sets = source.index("static const fry_ops *const SETS[]"), source.index("static const fry_ops *set_at")
-    plain = "static const fry_ops *const SETS[] = {&fry_ops_plain};\n"
-    (tmp_path / "m" / "model.c").write_text(source[: sets[0]] + plain + source[sets[1] :])
-    try:
-        line = line_of(tmp_path / "m", "-fsanitize=address,undefined -fno-sanitize-recover=all -g")
-        subprocess.run(line, shell=True, cwd=tmp_path / "m", check=True)  # as the README says it
-    except subprocess.CalledProcessError:
-        pytest.skip("the compiler has no sanitizers (libasan, libubsan)")
+    program = sanitized(tmp_path / "m")
     for text in ["", "a", "\xe9 \u2028'", "x" * 5000, *texts(2, 40)]:
-        done = subprocess.run([tmp_path / "m" / "model", text, "-n", "5", "-t", "1"], capture_output=True, text=True)
-        assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
-        assert done.returncode == (2 if len(text) == 5000 else 0)
+        assert code_of(program, text, "-n", "5", "-t", "1") == (2 if len(text) == 5000 else 0)
+
+
+@needs_cc
+def test_a_job_is_clean_under_sanitizers(tmp_path: Path, colours: Path) -> None:
+    export_c(colours, tmp_path / "c", "int8")
+    program = sanitized(tmp_path / "c")
+    for text in ["a red one", "\udce9 \udcff", *long_texts()]:
+        assert code_of(program, "--tokens", text) == 0
+    assert code_of(program, "red " * 300) == 0
 
 
 @needs_cc
@@ -138,15 +177,25 @@ def test_fp32_writes_the_golden_tokens(tmp_path: Path) -> None:
 
 
 @needs_cc
-def test_a_job_s_answers_are_its_labels(tmp_path: Path) -> None:
-    form = build_form(COLOURS, "units", 300, True, None)
-    net = untrained(form)
-    ModelPredictor("x", TorchModel(net), form, 4).save(tmp_path / "m", net, {"job": {"name": "colours"}})
-    export_c(tmp_path / "m", tmp_path / "c", "fp32")
+def test_a_job_s_answers_are_its_labels(tmp_path: Path, colours: Path) -> None:
+    export_c(colours, tmp_path / "c", "fp32")
     program = build(tmp_path / "c")
-    model = ModelPredictor.load(tmp_path / "m", "fp32")
+    model = ModelPredictor.load(colours, "fp32")
     for text in ["the RED thing", "Ünder BLUE Ünder", "x", *(e.input for e in COLOURS.test[:5])]:
         assert said(program, text) == model(text)
+
+
+@needs_cc
+def test_a_job_reads_of_an_input_what_python_reads(tmp_path: Path, colours: Path) -> None:
+    export_c(colours, tmp_path / "c", "int8")
+    program = build(tmp_path / "c")
+    form = ModelPredictor.load(colours, "int8").form
+    cut = 0
+    for text in long_texts():
+        ids = [int(i) for i in said(program, "--tokens", text).split()]
+        assert ids == form.prompt_ids(text), (len(text), text[:40])
+        cut += form.shortens(text)
+    assert cut > 10
 
 
 @needs_cc

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "fry.h"
+#include "input.h"
 #include "model_data.h"
 #include "tokenizer.h"
 
@@ -55,15 +56,9 @@ static int load(fry_model **model, const char *file) {
 static int32_t prompt_of(const char *text, int32_t *ids) {
     int32_t n = 0;
     for (int32_t i = 0; i < model_begin_count; i++) ids[n++] = model_begins[i];
-    size_t length = strlen(text);
-    char *spelled = malloc(2 * length + 8);
-    if (!spelled) return -1;
-    size_t at = 0;
-    if (model_job) spelled[at++] = ' ';
-    if (model_lowercase) at += tokenizer_lower(text, length, spelled + at);
-    else memcpy(spelled + at, text, length), at += length;
-    const int32_t more = tokenizer_encode(spelled, at, ids + n, MOST_TOKENS - n - 8);
-    free(spelled);
+    const int32_t room = MOST_TOKENS - n - model_behind_count;
+    const int32_t more = model_job ? input_tokens(text, model_lowercase, ids + n, room) :
+                                     tokenizer_encode(text, strlen(text), ids + n, room);
     if (more < 0) return -1;
     n += more;
     for (int32_t i = 0; i < model_behind_count; i++) ids[n++] = model_behinds[i];
@@ -125,7 +120,7 @@ int main(int argc, char **argv) {
             text = option;
             continue;
         }
-        if (!strcmp(option, "--tokens")) show_tokens = 1; /* ids of the text, nothing else */
+        if (!strcmp(option, "--tokens")) show_tokens = 1; /* ids of the text (of a job's, its prompt), nothing else */
         else if (!strcmp(option, "--ids")) show_ids = 1;  /* ids of the answer, which no end token ends */
         else if (i + 1 == argc) return fail("an option without its value");
         else if (!strcmp(option, "-n")) most = atol(argv[++i]);
@@ -140,7 +135,7 @@ int main(int argc, char **argv) {
     if (!text || most < 1 || most > 1 << 20) return fail("expected a text, and -n from 1: ./model \"text\" -n 100");
     static int32_t ids[MOST_TOKENS];
     if (show_tokens) {
-        const int32_t n = tokenizer_encode(text, strlen(text), ids, MOST_TOKENS);
+        const int32_t n = model_job ? prompt_of(text, ids) : tokenizer_encode(text, strlen(text), ids, MOST_TOKENS);
         for (int32_t i = 0; i < n; i++) printf("%d ", (int)ids[i]);
         printf("\n");
         return n < 0 ? fail("the text is too long") : 0;

@@ -41,6 +41,12 @@ static int is_space(uint32_t c) { return among(c, tokenizer_spaces, tokenizer_sp
 static int is_break(uint32_t c) { return c == '\r' || c == '\n'; }
 static int is_other(uint32_t c) { return !is_space(c) && !is_letter(c) && !is_number(c); }
 
+size_t tokenizer_chars(const char *text, size_t n, size_t count) {
+    size_t at = 0, size;
+    for (; at < n && count; at += size, count--) character(text, n, at, &size);
+    return at;
+}
+
 size_t tokenizer_lower(const char *text, size_t n, char *out) {
     size_t size, to = 0;
     for (size_t at = 0; at < n; at += size) {
@@ -125,18 +131,25 @@ static const tokenizer_merge *merge_of(int32_t left, int32_t right) {
     return 0;
 }
 
-static int32_t join(int32_t *ids, int32_t n) {
+static int32_t rank_of(int32_t left, int32_t right) {
+    const tokenizer_merge *m = merge_of(left, right);
+    return m ? m->rank : INT32_MAX;
+}
+
+/* Joins `n` tokens in place; `ranks` has room for as many. Each pair is looked up once, and again when a side changes. */
+static int32_t join(int32_t *ids, int32_t n, int32_t *ranks) {
+    for (int32_t i = 0; i + 1 < n; i++) ranks[i] = rank_of(ids[i], ids[i + 1]);
     for (;;) {
-        const tokenizer_merge *best = 0;
-        int32_t at = 0;
-        for (int32_t i = 0; i + 1 < n; i++) {
-            const tokenizer_merge *m = merge_of(ids[i], ids[i + 1]);
-            if (m && (!best || m->rank < best->rank)) best = m, at = i;
-        }
-        if (!best) return n;
-        ids[at] = best->result;
+        int32_t at = -1, best = INT32_MAX;
+        for (int32_t i = 0; i + 1 < n; i++)
+            if (ranks[i] < best) best = ranks[i], at = i;
+        if (at < 0) return n;
+        ids[at] = merge_of(ids[at], ids[at + 1])->result;
         memmove(ids + at + 1, ids + at + 2, (size_t)(n - at - 2) * sizeof *ids);
+        memmove(ranks + at, ranks + at + 1, (size_t)(n - at - 2) * sizeof *ranks);
         n--;
+        if (at) ranks[at - 1] = rank_of(ids[at - 1], ids[at]);
+        if (at + 1 < n) ranks[at] = rank_of(ids[at], ids[at + 1]);
     }
 }
 
@@ -176,13 +189,19 @@ static int32_t encode_part(const char *text, size_t n, int32_t *ids, int32_t roo
             ids[count++] = tokenizer_of_byte[(uint8_t)text[at + i]];
         }
     }
-    return join(ids, count);
+    int32_t few[64], *ranks = count <= 64 ? few : malloc((size_t)count * sizeof *ranks);
+    if (!ranks) return -1;
+    count = join(ids, count, ranks);
+    if (ranks != few) free(ranks);
+    return count;
 }
 
-static int32_t encode_words(const char *text, size_t n, int32_t *ids, int32_t room) {
+size_t tokenizer_word(const char *text, size_t n, size_t at) { return tokenizer_pieces ? n : word_end(text, n, at); }
+
+int32_t tokenizer_encode_plain(const char *text, size_t n, int32_t *ids, int32_t room) {
     int32_t count = 0;
     for (size_t at = 0, end; at < n; at = end) {
-        end = tokenizer_pieces ? n : word_end(text, n, at);
+        end = tokenizer_word(text, n, at);
         const int32_t more = encode_part(text + at, end - at, ids + count, room - count);
         if (more < 0) return -1;
         count += more;
@@ -216,7 +235,7 @@ int32_t tokenizer_encode(const char *text, size_t n, int32_t *ids, int32_t room)
             at++;
             continue;
         }
-        const int32_t more = encode_words(text + from, at - from, ids + count, room - count);
+        const int32_t more = tokenizer_encode_plain(text + from, at - from, ids + count, room - count);
         count = more < 0 ? -1 : count + more;
         if (!found) break;
         if (count < 0 || count == room) {

@@ -36,6 +36,15 @@ extern const tokenizer_range tokenizer_lowers[];  /* upper-case character, lower
 /* Tokens of a text of n bytes: how many, or -1 where there are more than `room`. */
 int32_t tokenizer_encode(const char *text, size_t n, int32_t *ids, int32_t room);
 
+/* The same of a text in which special tokens that are written out are text. */
+int32_t tokenizer_encode_plain(const char *text, size_t n, int32_t *ids, int32_t room);
+
+/* Where the word that begins at `at` ends; tokens never reach from one word into the next. */
+size_t tokenizer_word(const char *text, size_t n, size_t at);
+
+/* How many bytes the first `count` characters take, or all there are. */
+size_t tokenizer_chars(const char *text, size_t n, size_t count);
+
 /* What a token writes. */
 const char *tokenizer_text(int32_t id, size_t *n);
 
