@@ -321,6 +321,35 @@ def test_a_conversation_goes_on(tmp_path: Path) -> None:
 
 
 @needs_node
+@needs_library
+def test_a_conversation_outgrows_the_context(tmp_path: Path) -> None:
+    from smallfry.conversation import fit
+    from smallfry.writer import Writer
+
+    tokenizer = HfTokenizer.from_file(str(GOLDEN / "tokenizer.json"))
+    path = random_model(tmp_path / "m", tokenizer, {"name": "x", "chat": True}, positions=96)
+    (path / "config.json").write_text("{}")
+    page = tmp_path / "page.html"
+    export_web(path, page)
+    said = ["hello there", "and then?", "what did the dog say to the cat?", "why", "oh, " * 60 + "so", "well"]
+    found = ask(page, *(write(text, 20, "chat") for text in said))
+    writer, native = Writer.load(path, "int8"), NativeModel(read_weights(path), "int8")
+    told: list[list[int]] = []
+    dropped = 0
+    for text, answer in zip(said, found, strict=True):
+        fitted = fit([("user", text)], writer.chat_ids, 96, 20)
+        heads = [[*exchange, *tokenizer.encode("<|end|>").ids] for exchange in told]
+        while heads and sum(map(len, heads)) + len(fitted.ids) > 76:
+            told, heads, dropped = told[1:], heads[1:], dropped + 1
+        ids = [token for head in heads for token in head] + list(fitted.ids)
+        assert (answer["prompt"], answer["unread"]) == (len(ids), fitted.cut)
+        session = native.session(1, 96)
+        assert session.generate(session.feed([ids]), 20)[0] == answer["ids"]
+        told.append([*ids[len(ids) - len(fitted.ids) :], *answer["ids"]])
+    assert dropped >= 3 and [answer["unread"] > 0 for answer in found] == [False] * 4 + [True, False]
+
+
+@needs_node
 def test_the_page_has_the_calculator(tmp_path: Path) -> None:
     from smallfry.calculator import calculator
 

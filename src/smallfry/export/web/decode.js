@@ -153,7 +153,7 @@ class Session {
   constructor(host) {
     this.host = host;
     this.stopped = false;
-    this.turns = []; // ids of the conversation so far
+    this.told = []; // the conversation so far: what was said, and the ids of what was answered
     host.onmessage = ({ data }) => {
       if (data.do === 'stop') this.stopped = true;
       else this[data.do](data).catch(error => host.postMessage({ is: 'error', text: String(error.message ?? error) }));
@@ -173,22 +173,39 @@ class Session {
     this.host.postMessage({ is: 'ready', names, milliseconds: performance.now() - start });
   }
 
-  /** The ids before an answer. */
-  prompt({ mode, text, fresh }) {
-    const { begins, turns } = this.data;
-    if (mode === 'job') return this.answers.promptIds(text);
-    if (mode === 'text') return [...begins, ...this.tokenizer.encode(text, true)];
+  /** The ids before an answer, and how many characters of the text they leave out. */
+  prompt({ mode, text, fresh, maxNew }) {
+    const { begins, positions, turns } = this.data;
+    if (mode === 'job') return { ids: this.answers.promptIds(text), cut: 0 };
+    if (mode === 'text') return { ids: [...begins, ...this.tokenizer.encode(text, true)], cut: 0 };
     if (turns.trims) text = text.trim();
-    const first = fresh || !this.turns.length || turns.between === null;
-    const head = first ? turns.before : turns.between;
-    const plain = turns.plain ? [head.length, head.length + text.length] : [0, 0];
-    return [...(first ? turns.begins : this.turns), ...this.tokenizer.encode(head + text + turns.after, true, ...plain)];
+    if (fresh || turns.between === null) this.told = [];
+    const limit = positions - Math.min(maxNew, positions >> 1), last = { text, written: [] };
+    // As `smallfry chat` does: whole exchanges go, the oldest first, and only then the beginning of what was said last.
+    let ids = this.spelled([...this.told, last]);
+    while (ids.length > limit && this.told.length) this.told.shift(), (ids = this.spelled([...this.told, last]));
+    if (ids.length > limit) {
+      last.text = ending(text, part => this.spelled([{ text: part, written: [] }]).length <= limit);
+      ids = this.spelled([last]);
+    }
+    this.told.push(last);
+    return { ids, cut: Array.from(text).length - Array.from(last.text).length };
+  }
+
+  /** A conversation as ids; its last exchange is still to be answered. */
+  spelled(told) {
+    const { turns } = this.data;
+    return told.reduce((ids, { text, written }, i) => {
+      const head = i ? turns.between : turns.before;
+      const plain = turns.plain ? [head.length, head.length + text.length] : [0, 0];
+      return ids.concat(this.tokenizer.encode(head + text + turns.after, true, ...plain), written);
+    }, turns.begins);
   }
 
   async write(asked) {
     const start = performance.now();
     this.stopped = false;
-    const ids = this.prompt(asked);
+    const { ids, cut } = this.prompt(asked);
     if (!ids.length) throw new Error('an empty text, and no token that begins texts: write a word first');
     const constraint = asked.mode === 'job' ? this.answers.constraint(asked.text) : null;
     const most = this.data.positions - ids.length - (constraint?.schedule?.length ?? 0);
@@ -207,10 +224,10 @@ class Session {
     const options = { constraint, maxNew, ends, text: stream, tool };
     const told = { written: [], logprob: 0, first: 0, last: 0, choices: 0, cut: maxNew < asked.maxNew };
     await this.tell(write(this.model, pending, options), told, start);
-    if (asked.mode === 'chat') this.turns = [...ids, ...told.written];
+    if (asked.mode === 'chat') this.told.at(-1).written = told.written;
     this.host.postMessage({
       is: 'done', rest: told.ended ? '' : stream.end(), ended: !!told.ended, stopped: this.stopped, cut: told.cut,
-      prompt: ids.length, tokens: told.written.length, first: told.choices ? told.first - start : null,
+      unread: cut, prompt: ids.length, tokens: told.written.length, first: told.choices ? told.first - start : null,
       total: told.choices ? told.last - start : null,
       rate: told.choices > 1 ? ((told.counted - told.firstCount) / (told.last - told.first)) * 1000 : null,
       answer: asked.mode === 'job' ? this.answers.read(asked.text, told.written) : null,
@@ -247,6 +264,19 @@ class Session {
     }
     flush();
   }
+}
+
+/** The longest end of a text that fits; it begins with a word where one begins in its first half. */
+function ending(text, fits) {
+  const chars = Array.from(text);
+  let good = 0, bad = chars.length + 1;
+  while (bad - good > 1) {
+    const middle = (good + bad) >> 1;
+    if (fits(chars.slice(chars.length - middle).join(''))) good = middle;
+    else bad = middle;
+  }
+  const left = chars.slice(chars.length - good), space = left.findIndex(c => /\s/.test(c));
+  return (space >= 0 && space < good / 2 ? left.slice(space) : left).join('').trimStart();
 }
 
 /** Lets messages, and where this is the page its frames, be handled. */

@@ -134,7 +134,8 @@ const RECEIVED = {
     else $('spoken').textContent = turn.textContent;
     const why = message.stopped ? 'Stopped.' : message.ended ? 'Done.' : message.cut
       ? `The model reads no more than ${number(DATA.positions)} tokens.` : 'Done: as many tokens as were asked for.';
-    say('ready', message.total === null ? why : `${why} ${plural(message.tokens)} in ${time(message.total)}.`);
+    const unread = message.unread ? ` Too long for the model: ${number(message.unread)} characters at the beginning of your message were not read.` : '';
+    say('ready', (message.total === null ? why : `${why} ${plural(message.tokens)} in ${time(message.total)}.`) + unread);
   },
   error({ text }) {
     say(names ? 'ready' : 'error', `That did not work: ${text}.`);
