@@ -162,6 +162,16 @@ def test_a_cached_answer_scores_what_a_full_pass_scores() -> None:
         assert math.isclose(math.exp(score[0]), answer.confidence, rel_tol=1e-2)
 
 
+def test_an_answer_that_is_cut_off_has_no_confidence() -> None:
+    rows = json_rows()
+    form = build_form(job_of(rows), "text", 300, False, None)
+    cut = ModelPredictor("x", TorchModel(untrained(form)), form, 4).predict([rows[0].input])[0]
+    assert cut.output and (cut.confidence, cut.whole) == (0.0, False)
+    labels = build_form(COLOURS, "units", 300, True, None)  # a label's end is forced
+    whole = ModelPredictor("x", TorchModel(untrained(labels)), labels, 4).predict(["red"])[0]
+    assert whole.whole and whole.confidence > 0
+
+
 def test_free_answers_end_at_the_limit() -> None:
     form = build_form(job_of(scan_rows()), "units", 300, False, None)
     engine = Engine(TorchModel(untrained(form)))

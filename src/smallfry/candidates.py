@@ -20,10 +20,12 @@ class Prediction:
     Args:
         output: The answer itself.
         confidence: Probability in [0, 1] the candidate gives to its own answer.
+        whole: Whether the answer has its end; one that was cut off at a length is no answer to be sure of.
     """
 
     output: str
     confidence: float
+    whole: bool = True
 
 
 class Predictor(Protocol):

@@ -52,12 +52,15 @@ class ModelPredictor:
         return self.backend.stored_bytes + self.form.tokenizer.table_bytes() + len(form.encode())
 
     def predict(self, inputs: Sequence[str]) -> list[Prediction]:
-        """Answer each input; the confidence is the probability of the whole answer under its constraint."""
+        """Answer each input; the confidence is the probability of the whole answer under its constraint.
+
+        An answer that is cut off at ``max_new`` has the confidence 0: what was asked for is longer, or not written.
+        """
         prompts = [self.form.prompt_ids(text) for text in inputs]
         constraints = [self.form.constraint(text) for text in inputs]
         answers = self.engine.generate(prompts, constraints, self.max_new)
         return [
-            Prediction(self.form.read(text, a.ids), min(1.0, math.exp(a.logprob)))
+            Prediction(self.form.read(text, a.ids), min(1.0, math.exp(a.logprob)) if a.whole else 0.0, a.whole)
             for text, a in zip(inputs, answers, strict=True)
         ]
 

@@ -59,7 +59,8 @@ class Served:
         """
         if isinstance(self.model, ModelPredictor):
             said = self.model.predict([turns[-1][1]])[0]
-            yield {"text": said.output, "finish_reason": "stop", "confidence": said.confidence}
+            reason = "stop" if said.whole else "length"
+            yield {"text": said.output, "finish_reason": reason, "confidence": said.confidence}
             return
         most = int(_number(how, ("max_completion_tokens", "max_tokens"), 256, 1, _MOST_NEW))
         stops = how.get("stop") or []

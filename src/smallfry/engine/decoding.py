@@ -30,12 +30,14 @@ class Answer:
         logprob: Of the model's choices together, END's too where it was one, in nats; what is forced costs nothing.
         chosen: Whether the model chose each of ``ids``; the others a constraint forced.
         ended: The model chose END; False where the room ran out or a constraint forced the end.
+        whole: END was written, whoever chose it; False where the room ran out before.
     """
 
     ids: list[int]
     logprob: float
     chosen: list[bool] = field(default_factory=list)
     ended: bool = False
+    whole: bool = False
 
 
 class Session(Protocol):
@@ -177,7 +179,7 @@ class Engine:
                 row.draws = sampling.draws(i) if sampling else None
             self._run(rows, max_new, sampling)
             for i, row in zip(group, rows, strict=True):
-                answers[i] = Answer(row.written, row.logprob, row.chosen, row.ended)
+                answers[i] = Answer(row.written, row.logprob, row.chosen, row.ended, row.whole)
         return [a for a in answers if a is not None]
 
     def _run(self, rows: list[_Row], max_new: int, sampling: Sampling | None) -> None:
@@ -288,7 +290,7 @@ class _Row:
     """One answer being written."""
 
     __slots__ = (
-        "chosen", "constraint", "done", "draws", "end", "ended", "logprob", "pending", "position", "written",
+        "chosen", "constraint", "done", "draws", "end", "ended", "logprob", "pending", "position", "whole", "written",
     )  # fmt: skip
 
     def __init__(self, prompt: list[int], constraint: Constraint | None, end: int) -> None:
@@ -300,7 +302,7 @@ class _Row:
         self.written: list[int] = []
         self.chosen: list[bool] = []
         self.logprob = 0.0
-        self.done = self.ended = False
+        self.done = self.ended = self.whole = False
 
     def take(self, token: int, logprob: float, own: bool) -> None:
         """Note a token, the model's own choice or not, and every token that it forces."""
@@ -310,7 +312,7 @@ class _Row:
         self.logprob += logprob
         while True:
             if token == self.end:
-                self.done, self.ended = True, own
+                self.done, self.ended, self.whole = True, own, True
                 return
             self.written.append(token)
             self.chosen.append(own)

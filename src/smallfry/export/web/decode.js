@@ -231,7 +231,7 @@ class Session {
       total: told.choices ? told.last - start : null,
       rate: told.choices > 1 ? ((told.counted - told.firstCount) / (told.last - told.first)) * 1000 : null,
       answer: asked.mode === 'job' ? this.answers.read(asked.text, told.written) : null,
-      confidence: Math.min(1, Math.exp(told.logprob)),
+      confidence: told.ended ? Math.min(1, Math.exp(told.logprob)) : 0, // what is cut off is no whole answer
     });
   }
 

@@ -147,7 +147,8 @@ function answer(message) {
   const place = $('answer');
   place.textContent = message.answer || '(an empty answer)';
   place.className = /^[[{]/.test(message.answer) ? 'code' : message.answer.length > 120 ? 'long' : '';
-  $('confidence').textContent = `The model's own probability of this answer: ${percent(message.confidence)}`;
+  $('confidence').textContent = message.ended ? `The model's own probability of this answer: ${percent(message.confidence)}`
+    : 'This answer was cut off before its end.';
   const first = $('output').querySelector('.token');
   const ranked = DATA.job.names && first ? events.get(first).ids : [];
   $('ranking').hidden = ranked.length < 2;
