@@ -7,7 +7,6 @@ recipe, the job and the scores.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 from smallfry.architecture import MAX_POSITIONS, architecture_of, hf_config
 from smallfry.engine.weights import FLAT_FILE, read_flat, weight_files
 from smallfry.errors import SmallfryError
-from smallfry.files import read_json, write_atomic
+from smallfry.files import read_json, whole_file, write_atomic
 from smallfry.model import Transformer
 from smallfry.tensorfiles import write_tensors
 from smallfry.tokenizer import ASSISTANT, BOS, CHAT_TEMPLATE, END, PAD, SPECIALS, Tokenizer
@@ -34,16 +33,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     Raises:
         SmallfryError: When it cannot be written; an older file of that name is still there.
     """
-    part = path.with_name(path.name + ".part")
-    try:
+    with whole_file(path) as part:
         digest, _ = write_tensors(part, tensors, metadata)
-        part.replace(path)
-    except OSError as error:
-        why = error.strerror or error
-        raise SmallfryError(f"{path}: cannot write ({why}); free some space or choose another --out") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
     return digest
 
 

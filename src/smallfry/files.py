@@ -6,10 +6,36 @@ import contextlib
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from smallfry.errors import SmallfryError
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, advice: str = "free some space or choose another --out") -> Iterator[Path]:
+    """A file beside ``path`` to write into, which takes its place when all went well; else the old one is still there.
+
+    Args:
+        path: Where it goes; its directory is made when absent.
+        advice: What to do where it cannot be written, for the message.
+
+    Raises:
+        SmallfryError: When the disk is full or the place cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise SmallfryError(f"{path}: cannot write ({error.strerror or error}); {advice}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -22,21 +48,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     Raises:
         SmallfryError: When the disk is full or the place cannot be written; the old file is still there.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise SmallfryError(
-            f"{path}: cannot write ({error.strerror}); free some space or choose another --out"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 def check_replaceable(out: Path, source: Path, mark: str, what: str, force: bool) -> None:

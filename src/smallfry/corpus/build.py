@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -42,7 +41,7 @@ from smallfry.corpus.shards import (
 from smallfry.corpus.sources import Source, parse_sources
 from smallfry.corpus.work import PARALLEL_BYTES, Done, Task, work
 from smallfry.errors import SmallfryError
-from smallfry.files import write_atomic
+from smallfry.files import whole_file, write_atomic
 from smallfry.machine import own_cores
 from smallfry.tokenizer import Tokenizer
 
@@ -406,19 +405,11 @@ class _Builder:
         """Join the held-out documents, write the index, and remove what only a resumed run needs."""
         digest = hashlib.sha256()
         path = self.folder / HELD_OUT
-        part = path.with_name(path.name + ".part")
-        try:
-            with part.open("wb") as file:
-                for shard in self.shards:
-                    data = shard.path(self.folder, ".held.jsonl").read_bytes()
-                    digest.update(data)
-                    file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise SmallfryError(f"{path}: cannot write ({error.strerror}); free some space, --resume goes on") from None
+        with whole_file(path, "free some space, --resume goes on") as part, part.open("wb") as file:
+            for shard in self.shards:
+                data = shard.path(self.folder, ".held.jsonl").read_bytes()
+                digest.update(data)
+                file.write(data)
         for source, read, counts in zip(self.index["sources"], self.read, self.counts, strict=True):
             source["read"], source["counts"] = dict(read), dict(counts)
         self.index |= {

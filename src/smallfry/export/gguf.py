@@ -6,11 +6,7 @@ The tokenizer goes into the file (`smallfry.export.vocabulary`), padded with unu
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +17,7 @@ from smallfry.engine.weights import Floats, Weights, read_weights
 from smallfry.errors import SmallfryError
 from smallfry.export.packages import require
 from smallfry.export.vocabulary import Vocabulary, read_vocabulary
+from smallfry.files import whole_file
 from smallfry.sizes import Shape
 
 GgufKind = Literal["f32", "f16", "q8_0"]
@@ -63,7 +60,7 @@ def export_gguf(model: Path, out: Path, kind: GgufKind = "f16") -> list[str]:
     arch = _arch(weights, model)
     vocabulary = read_vocabulary(model, weights.shape.vocab_size, weights.specials)
     notes = list(vocabulary.notes)
-    with _whole(out) as part:
+    with whole_file(out) as part:
         writer = gguf.GGUFWriter(part, arch)
         try:
             writer.add_name(model.resolve().name)
@@ -176,22 +173,3 @@ def _interleaved(name: str, tensor: Floats, shape: Shape) -> Floats:
         return tensor
     halves = tensor.reshape(heads, 2, shape.head_dim // 2, *tensor.shape[1:])
     return halves.swapaxes(1, 2).reshape(tensor.shape)
-
-
-@contextlib.contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A file beside ``out`` to write into, which takes its place when all went well."""
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(out)
-    except OSError as error:
-        raise SmallfryError(
-            f"{out}: cannot write ({error.strerror or error}); free some space or choose another --out"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
