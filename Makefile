@@ -1,6 +1,6 @@
 # make demo   sets itself up and finds the smallest workable model for the built-in job `commands`
 # make test   sets itself up and runs every check
-# make assessment DATA=DIR [OUT=runs/assessment] [QUICK=1]   docs/assessment.md from nothing, in another folder: about a day
+# make assessment DATA=DIR [OUT=runs/assessment] [QUICK=1]   docs/assessment.md from nothing, in another folder: about a day, by estimate
 # make wasm   builds libfry for pages again (clang with wasm32, wasm-ld); what it makes is kept with the sources
 # make test-parity   installs lm-eval too and asks it and smallfry the same items
 # make fuzz   training kernels of random sizes, ten minutes of libFuzzer, 100,000 malformed files; under sanitizers, with clang

@@ -1,6 +1,6 @@
 """The founding document measured from nothing: trains every model, asks every suite and job, writes every page.
 
-    python benchmarks/assessment.py --data DIR [--out runs/assessment]     about a day on two cores
+    python benchmarks/assessment.py --data DIR [--out runs/assessment]     about a day on two cores, by estimate
     python benchmarks/assessment.py --data DIR --out DIR --quick           next to no training: does every part work?
 
 The same command goes on where it was stopped.

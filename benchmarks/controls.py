@@ -146,12 +146,8 @@ def core_tasks(results: list[dict[str, Any]]) -> list[str]:
             cells.append(f"{mine['accuracy']:.3f}" + ("*" if mine["stopped"] else ""))
         lines.append("| " + " | ".join(cells) + " |")
     missing = ", ".join(results[0]["missing"])
-    return [
-        *lines,
-        "",
-        f"\\* broken off. No data for {missing}: the score is over {len(results[0]['tasks'])} of 22.",
-        "",
-    ]
+    stars = "\\* broken off. " if any("*" in line for line in lines) else ""
+    return [*lines, "", f"{stars}No data for {missing}: the score is over {len(results[0]['tasks'])} of 22.", ""]
 
 
 def guess_section(scores: list[dict[str, float]]) -> list[str]:

@@ -113,9 +113,10 @@ def main() -> None:
     page = [
         "# Our own models", "",
         "Made by `python benchmarks/own_models.py --data DATA --models MODELS`, measured by `smallfry claims --run`.",
-        "Each folder has the record of a training (settings, seed, curve, data hashes) and what `smallfry eval` said",
-        "of the model, each with its command. One seed each, but the reinforcement, which was made three times from",
-        "one model. This page is written by `python benchmarks/curves.py`.",
+        "Each folder has the record of a training (settings, seed, curve, data hashes) and, where it was asked, what",
+        "`smallfry eval` said of the model, each with its command; stories260K is imported. One seed each, except the",
+        "reinforcement, which was made three times from one model. This page is written by `python",
+        "benchmarks/curves.py`.",
         "", *table(found), "", "![Bits per byte while training](pretraining.svg)", "",
     ]  # fmt: skip
     reinforced = {name: record for name, record in found.items() if "tests" in record}

@@ -11,10 +11,10 @@ needs: pip install 'smallfry[export]' onnxruntime transformers llama-cpp-python 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
-import platform
 import shlex
 import statistics
 import sys
@@ -33,6 +33,7 @@ import torch  # noqa: E402
 from smallfry.checkpoint import save_model  # noqa: E402
 from smallfry.engine.native import NativeModel, NativeSession  # noqa: E402
 from smallfry.engine.weights import Kind, read_weights  # noqa: E402
+from smallfry.machine import machine, versions  # noqa: E402
 from smallfry.model import Transformer  # noqa: E402
 from smallfry.sizes import shape_for  # noqa: E402
 from smallfry.tokenizer import Tokenizer  # noqa: E402
@@ -314,6 +315,23 @@ def measure(size: str, batches: list[int], rounds: int, scratch: Path) -> list[d
     return rows
 
 
+ABOVE = (
+    "Limits are measured by a loop that reads as many bytes, or by a product of torch's: above 100% libfry was faster "
+    "than that."
+)
+
+
+def peers() -> dict[str, str]:
+    """Versions of what is measured."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {name: versions()[name] for name in ("smallfry", "torch")}
+    for name in ("llama-cpp-python", "onnxruntime"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def table(rows: list[dict[str, Any]], limits: dict[str, float]) -> str:
     lines = [
         "| size | batch | width | libfry tokens/s | best peer of that width | its tokens/s | ratio "
@@ -365,14 +383,15 @@ def main() -> None:
     shown = table(rows, limits)
     print(shown)
     command = shlex.join(["python", *sys.argv])
-    record = {"command": command, "machine": platform.processor() or platform.machine(), "limits": limits, "rows": rows}
+    record = {"command": command, "machine": machine(), "versions": peers(), "limits": limits, "rows": rows}
     if args.out:
         args.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
         every = "\n".join(f"| {r['size']} | {r['batch']} | {r['engine']} | {r['tokens_per_s']:,.0f} |" for r in rows)
         args.out.with_suffix(".md").write_text(
             f"# Decoding speed\n\n`{command}`\n\nGreedy, {NEW} tokens after {len(PROMPT)}, vocabulary {VOCAB}, random "
-            f"weights, one core, medians of {args.rounds} interleaved rounds.\n\n{shown}\n\n## Every engine\n\n"
-            f"| size | batch | engine | tokens/s |\n|---|---|---|---|\n{every}\n"
+            f"weights, one core of {record['machine']['cpu']}, medians of {args.rounds} interleaved rounds. "
+            f"{', '.join(f'{k} {v}' for k, v in record['versions'].items())}.\n{ABOVE}\n\n{shown}\n\n"
+            f"## Every engine\n\n| size | batch | engine | tokens/s |\n|---|---|---|---|\n{every}\n"
         )
     if args.json:
         print(json.dumps(record))

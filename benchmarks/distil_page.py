@@ -50,12 +50,13 @@ def page(record: dict[str, Any]) -> str:
     machine = record["machine"]
     lines = [
         "# A student and its teachers", "",
-        f"Written by `python benchmarks/distil.py`: {record['size']} models, {len(record['seeds'])} seeds, "
+        f"Written by `python benchmarks/distil.py --data DIR`: {record['size']} models, {len(record['seeds'])} seeds, "
         f"{machine['cpu']}, bf16 where it has it. Scores are per cent of rows",
         "right. A student is the same model as the one alone: same tokenizer, form, recipe, seeds and, where its",
         "name says nothing else, number of steps; the model alone is also trained for as many steps as teachers",
         "and student had together. Teachers are trained on the same rows with other seeds. Of a job `NAME, 10",
-        "labelled` ten rows of each label keep it: all that teachers and the models alone learn from. The further",
+        "labelled` ten training rows of each label keep their label: all that teachers and the models alone learn",
+        "from; arms are still chosen on all validation rows, which have theirs. The further",
         "inputs are the other rows', without their labels, or, where every row has its label, new ones that are",
         "spliced from them. `share` is the part of the loss that is the teachers', `T` the temperature that",
         "softens what they say. Arms are chosen on validation rows with seed 0, test rows are asked for the chosen",
@@ -66,7 +67,9 @@ def page(record: dict[str, Any]) -> str:
     for name, entry in record["jobs"].items():
         lines += [f"## {name}", ""]
         if "n_train" in entry:
-            lines += [f"{entry['n_train']:,} training and {entry['n_valid']:,} validation rows.", ""]
+            rows = f"{entry['n_train']:,} training and {entry['n_valid']:,} validation rows."
+            stopped = "" if "n_test" in entry else " Stopped after the arms of seed 0; the test rows were not asked."
+            lines += [rows + stopped, ""]
         lines += ["| trained | seed | steps | seconds | valid | test |", "|" + "---|" * 6]
         for kind in ("teachers", "alone", "tried", "student", "long"):
             for r in entry.get(kind, ()):

@@ -133,7 +133,8 @@ def page(found: list[dict[str, Any]], versions: dict[str, str]) -> str:
     """docs/results/eval_speed.md."""
     lines = [
         "# Items a second: smallfry eval and lm-eval", "",
-        "Written by `python benchmarks/eval_speed.py --data DIR`: arc_easy and hellaswag on one model directory of "
+        "Written by `python benchmarks/eval_speed.py --data DIR`, with `--add` and other `--sizes`, `--shots` and "
+        "`--rounds` a row: arc_easy and hellaswag on one model directory of "
         "random weights, 1,000 items of each (100 with ten examples before each), medians of the rounds, every run a "
         "process of its own, both programs on all cores; lm-eval at its faster of batches of 16 and 64 (50m: 16). "
         + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", "",

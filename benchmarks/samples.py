@@ -4,7 +4,7 @@
 
 The beginnings were fixed before any model was asked. Each model writes once for each, at temperature 0.7 with seed 0,
 until it ends the story or 220 tokens are written. ``--write`` makes DOCS/results/own/samples.json and the two pages
-DOCS/stories.md (all twenty of the 5M model) and DOCS/stories-by-size.md (all sizes side by side).
+DOCS/stories.md (all twenty of the 5M model) and DOCS/stories-by-size.md (all sizes, each beside the others).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ COMMAND = "python benchmarks/samples.py --models MODELS --write"
 MODELS = {"stories-0.25m": "0.25M", "stories-1m": "1M", "stories-5m": "5M"}
 HOW = Sampling(temperature=0.7, seed=0)
 MOST = 220
-BESIDE = 6  # beginnings that are shown for every size
 PROMPTS = (
     "Once upon a time there was a little girl named Mia. She had a red balloon.",
     "Ben found a shiny key under the old tree.",
@@ -75,7 +74,7 @@ def pages(record: dict[str, Any]) -> dict[str, str]:
     all_of = [f"# Twenty stories of the 5M model\n\n{head}"]
     all_of += [quoted(p, t) + "\n" for p, t in zip(record["prompts"], texts["stories-5m"], strict=True)]
     beside = [f"# The same beginnings at every size\n\n{head}"]
-    for i, prompt in enumerate(record["prompts"][:BESIDE]):
+    for i, prompt in enumerate(record["prompts"]):
         beside.append(f"## {prompt}\n")
         beside += [f"{size}:\n\n{quoted(prompt, texts[name][i])}\n" for name, size in MODELS.items()]
     return {"stories.md": "\n".join(all_of), "stories-by-size.md": "\n".join(beside)}

@@ -140,7 +140,9 @@ class Worker:
         line = stdout.readline()
         if not line:
             tail = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            return {"failed": f"ended with {self.process.wait()} {''.join(tail)[:200]}".strip()}
+            code = self.process.wait()
+            why = f"signal {-code}, no result" if code < 0 else f"{code} {''.join(tail)[:200]}".strip()
+            return {"failed": f"ended with {why}"}
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -357,6 +359,10 @@ def table(part: dict[str, Any]) -> list[str]:
         "", f"Peak measured between the rounds: bf16 {part['peaks']['bf16'] / 1e9:,.0f} GFLOP/s ({best['bf16']}), fp32 "
         f"{part['peaks']['fp32'] / 1e9:,.0f} GFLOP/s ({best['fp32']}).",
     ]  # fmt: skip
+    least = min(row["core_share"] for row in part["rows"])
+    if least < 0.9:
+        lines += ["", f"In some of these rounds another program had the core: the lowest share that a row had of it in "
+                  f"a round is {least:.0%}. Medians stand beside the slowest and the fastest round."]  # fmt: skip
     if part["left_out"]:
         lines += ["", *(f"- Left out: {x['name']}, {x['variant']}: {x['why']}." for x in part["left_out"])]
     return lines

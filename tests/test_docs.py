@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import shlex
 import shutil
 import sys
+import threading
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smallfry.builtin.stories import generate
 from smallfry.checkpoint import save_model
 from smallfry.cli import main
+from smallfry.serving import Server
 from tests.test_suites import DATA, TOKENIZER, model
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -63,19 +69,46 @@ def test_commands_of_shipping_run_and_write(
     shown = commands("ship.md")
     foreign = shutil.copytree(GOLDEN, tmp_path / "foreign")
     (foreign / "smallfry.json").unlink()  # a Hugging Face directory like any other
-    places = {"MODEL": str(GOLDEN), "SOURCE": str(foreign)}
-    assert len(shown) >= 9
+    places = {"MODEL": str(GOLDEN), "SOURCE": str(foreign), "8080": "0"}
+    assert len(shown) >= 11
+    replies = serve_once(monkeypatch)
     for command in shown:
         words = [places.get(w, w) for w in shlex.split(command)]
         monkeypatch.setattr(sys, "argv", words)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("hello\n"))
         with pytest.raises(SystemExit) as ended:
             main()
         out = capsys.readouterr()
         assert ended.value.code == 0, out.out + out.err
         if "--out" in words:
             assert Path(words[words.index("--out") + 1]).exists()
-        else:
+        elif words[1] == "run":
             assert "Once upon a time" in out.out
+        else:
+            assert "Hello" in out.out if words[1] == "chat" else out.out.startswith("http://127.0.0.1:")
+    assert [reply["choices"][0]["message"]["role"] for reply in replies] == ["assistant"]
+
+
+def serve_once(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Let a server answer what the guide sends with curl, and end as Ctrl-C ends it; the list takes the replies."""
+    sent = re.search(r"^curl http://127.0.0.1:8080(\S+) -d '(.*)'$", (DOCS / "ship.md").read_text(), re.MULTILINE)
+    assert sent is not None
+    replies: list[dict[str, Any]] = []
+    forever = Server.serve_forever
+
+    def once(server: Server, poll_interval: float = 0.5) -> None:
+        thread = threading.Thread(target=forever, args=(server, 0.01))
+        thread.start()
+        try:
+            with urllib.request.urlopen(f"{server.address}{sent[1]}", sent[2].encode(), 60) as reply:
+                replies.append(json.loads(reply.read()))
+        finally:
+            server.shutdown()
+            thread.join()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "serve_forever", once)
+    return replies
 
 
 def test_commands_of_training_run(

@@ -276,11 +276,14 @@ def _criteria(judgements: Sequence[Judgement]) -> str:
 
 
 def _missing(plan: Sequence[str]) -> list[str]:
+    whole = (
+        "`make assessment DATA=DIR` measures everything from nothing, into another folder, in about a day by estimate: "
+        "it was walked through in small (`QUICK=1`)."
+    )
     if not plan:
-        return ["Nothing: every measurement that the claims ask for is stored."]
+        return [f"Nothing: every measurement that the claims ask for is stored. {whole}"]
     return [
-        "`make assessment DATA=DIR` measures everything from nothing, into another folder, in about a day. "
-        "`benchmarks/own_models.py` trains our own models and `benchmarks/levers.py` measures the levers. "
+        f"{whole} `benchmarks/own_models.py` trains our own models and `benchmarks/levers.py` measures the levers. "
         "`smallfry claims --run --models MODELS --data-dir DATA` measures the rest, the cheapest first, with about so "
         "many minutes each on two free cores:",
         "```text\n" + "\n".join(plan) + "\n```",

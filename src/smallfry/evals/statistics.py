@@ -281,6 +281,21 @@ def minimum_detectable_difference(n: int, discordance: float, level: float = 0.9
     return _smallest(shows, discordance) if discordance > 0 else None
 
 
+def difference_behind(low: float, high: float, level: float = 0.95, power: float = 0.8) -> float:
+    """Smallest difference that a test finds with ``power`` where its interval is as wide as this one, seeds included.
+
+    (z_level + z_power) standard errors, the error read off the interval (Fleiss, Levin & Paik 2003, 2.5).
+
+    Args:
+        low: Lower end of an interval of a difference.
+        high: Upper end.
+        level: The interval's, one minus the two-sided significance level.
+        power: Probability of finding the difference.
+    """
+    z_level = normal_quantile(level)
+    return (z_level + NormalDist().inv_cdf(power)) * (high - low) / (2 * z_level)
+
+
 def verdict(low: float, high: float, target: float, higher_is_better: bool = True) -> Verdict:
     """``workable`` when the whole interval meets the target, ``not`` when none of it does, else ``undecided``."""
     if not higher_is_better:

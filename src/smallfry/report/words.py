@@ -6,7 +6,7 @@ import math
 import shlex
 from pathlib import PurePath
 
-from ..evals.statistics import minimum_detectable_difference
+from ..evals.statistics import difference_behind, minimum_detectable_difference
 from ..record import Assessment, Row
 from .format import (
     METRIC_NAMES,
@@ -165,12 +165,15 @@ def detectable(assessment: Assessment) -> str:
     row = chosen(assessment)
     if row is None or row.versus is None or not row.versus.n_discordant or not row.n:
         return ""
-    least = minimum_detectable_difference(row.n, row.versus.n_discordant / row.n)
-    if least is None:
+    of_rows = minimum_detectable_difference(row.n, row.versus.n_discordant / row.n)
+    if of_rows is None:
         return ""
+    interval = row.versus.ci if len(row.seeds) > 1 else None  # what seeds differ by comes to what rows do
+    least = max(of_rows, difference_behind(*interval)) if interval else of_rows
     shown = difference_text(assessment.job.metric, least).lstrip("+")
+    seeds = f" and {seeds_word(row)}" if interval else ""
     return (
-        f"{count_text(row.n)} test examples show a true difference of {shown} or more between "
+        f"{count_text(row.n)} test examples{seeds} show a true difference of {shown} or more between "
         f"{one_line(row.name, 40)} and {one_line(row.versus.other, 40)} four times in five; smaller ones need more."
     )
 
