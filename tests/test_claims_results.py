@@ -354,6 +354,23 @@ def test_a_failed_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / step.file).exists()
 
 
+def test_an_assessment_without_its_model_is_no_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = running.job_step(CLAIMS, "reverse", "1m")
+    advice = "No language model was trained: 1m-s0 was left out: the loss rose."
+
+    def diverged(command: list[str], **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        out = Path(command[command.index("--out") + 1])
+        write(
+            out / "assessment.json", record("reverse", [row("svm", "baseline", 0.9, (0.8, 1.0))]) | {"advice": advice}
+        )
+        return subprocess.CompletedProcess(command, 0, "{}\n")
+
+    monkeypatch.setattr(running.subprocess, "run", diverged)
+    with pytest.raises(SmallfryError, match=r"nothing is stored\. No language model was trained: .* the loss rose"):
+        list(running.run([step], tmp_path, tmp_path, tmp_path, tmp_path / "work", lambda text: None))
+    assert not (tmp_path / step.file).exists()
+
+
 def command(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
     monkeypatch.setattr(sys, "argv", ["smallfry", "claims", *map(str, words)])
     with pytest.raises(SystemExit) as ended:

@@ -90,6 +90,13 @@ def test_ties_do_not_depend_on_who_ended_first() -> None:
     assert conclude.best_rung(JOB, state.rungs) == "1m"
 
 
+def test_why_no_model_was_trained_is_said() -> None:
+    record = Assessment(JobRecord("j", "classify", "accuracy", True, 0.9, N, N, N))
+    assert conclude.advise(record, None) == "No language model was trained."
+    record.job.warnings = ["40 rows are doubles.", "1m-s0 was left out: the loss rose to 9"]
+    assert conclude.advise(record, None) == "No language model was trained: 1m-s0 was left out: the loss rose to 9."
+
+
 def test_a_single_text_decides_nothing() -> None:
     rows = (Example("", "a long text " * 50),)
     job = Job("j", "generate", rows, rows, rows, "bits_per_byte")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -19,7 +20,7 @@ from smallfry.data import Batch, JobData, Noise, bucket, padded_length
 from smallfry.errors import CandidateError, SmallfryError
 from smallfry.forms import Form, build_form
 from smallfry.frames import FrameCodec
-from smallfry.job import Job
+from smallfry.job import Example, Job
 from smallfry.model import MaskPool, Transformer
 from smallfry.recipes import larger_vocab, recipe_for
 from smallfry.sizes import Shape
@@ -105,6 +106,20 @@ def test_epochs_depend_on_seed_and_number_alone() -> None:
         a.ids.shape != b.ids.shape or not np.array_equal(a.ids, b.ids)
         for a, b in zip(one.epoch(5), one.epoch(6), strict=False)
     )
+
+
+def test_few_words_are_cut_in_many_ways_so_that_none_is_learned_by_heart() -> None:
+    form = make_form()
+    word = max((w for e in ROWS for w in form.tokenizer.words(" " + e.input)), key=len)
+    rows = [Example(f"{word} {word}", ROWS[0].output)] * 400 + [Example("once", ROWS[0].output)]
+    data = JobData(rows, form, Noise(bpe_dropout=0.3), 0.3, 4096, 0)
+
+    def spellings(epoch: int) -> Counter[tuple[int, ...]]:
+        return Counter(tuple(int(i) for i in ids) for batch in data.epoch(epoch) for ids in batch.ids)
+
+    one, two = spellings(0), spellings(1)
+    known = sum(count for ids, count in two.items() if ids in one)
+    assert len(one) > 50 and known > 0.6 * len(rows)  # a new epoch is mostly what was seen before
 
 
 def test_masks_hide_inputs_but_never_targets_or_markers() -> None:

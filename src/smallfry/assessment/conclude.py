@@ -286,7 +286,8 @@ def advise(record: Assessment, best_baseline: str | None) -> str:
     if combined is not None and combined.verdict == "workable":
         return f"Use the combination {combined.name}: {_score(combined)} clears the target; neither part does alone."
     if not lms:
-        return "No language model was trained."
+        out = next((text for text in record.job.warnings if " was left out: " in text), "")
+        return f"No language model was trained: {out}." if out else "No language model was trained."
     top = next(r for r in lms if r.name == record.shipped)
     return _nothing_workable(record, top, baseline, combined)
 

@@ -183,6 +183,9 @@ def _stored(step: Step, found: dict[str, Any], folders: dict[str, Path]) -> dict
         run_dir = _placed(step.arguments[step.arguments.index("--out") + 1], folders)
         record = read_json(Path(run_dir) / "assessment.json")
         rows = [{k: v for k, v in row.items() if k not in _ROW_DROPS} for row in record["rows"]]
+        rung = step.arguments[step.arguments.index("--rungs") + 1]
+        if not any(row["name"] == rung for row in rows):
+            raise SmallfryError(f"{step.command}: no model of that size, so nothing is stored. {record['advice']}")
         job = record["job"] | {"source": Path(str(record["job"].get("source", ""))).name}
         return {k: record[k] for k in _KEPT if k in record} | {"command": step.command, "rows": rows, "job": job}
     name = Path(step.arguments[1]).name
