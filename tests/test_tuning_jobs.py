@@ -97,7 +97,8 @@ def test_rows_that_no_token_used_are_taken_first() -> None:
 @pytest.fixture(scope="module")
 def tuned(model: Path, job: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Recorder]:
     out, seen = tmp_path_factory.mktemp("runs") / "colours", Recorder()
-    return out, tune(model, job, out=out, watcher=seen, epochs=6.0, lr_scale=1.0), seen
+    # After 6 epochs labels are as good as tied, and what rounding does to a stored weight decides between them.
+    return out, tune(model, job, out=out, watcher=seen, epochs=8.0, lr_scale=1.0), seen
 
 
 def test_a_job_is_learned_from_where_the_model_stands(tuned: tuple[Path, Any, Recorder]) -> None:
@@ -128,7 +129,7 @@ def test_a_job_that_is_stopped_and_resumed_ends_with_the_same_bits(
 ) -> None:
     out = tmp_path / "run"
     with pytest.raises(SmallfryError, match="interrupted: the training is saved"):
-        tune(model, job, out=out, watcher=Recorder(5, terminate), epochs=6.0, lr_scale=1.0)
+        tune(model, job, out=out, watcher=Recorder(5, terminate), epochs=8.0, lr_scale=1.0)
     done = tune(out=out, resume=True)
     assert (out / "model.safetensors").read_bytes() == (tuned[0] / "model.safetensors").read_bytes()
     assert done.job == tuned[1].job
