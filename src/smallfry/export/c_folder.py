@@ -18,7 +18,8 @@ from smallfry.engine.weights import KINDS, Kind, read_weights, to_flat
 from smallfry.errors import SmallfryError
 from smallfry.export.web.tables import begins_of, read_tables
 from smallfry.files import check_replaceable, read_json
-from smallfry.tokenizer import ASSISTANT, BOS, END, SPLIT, USER, byte_chars
+from smallfry.forms import MAX_PROMPT_TOKENS, Form
+from smallfry.tokenizer import ASSISTANT, BOS, END, SPLIT, USER, Tokenizer, byte_chars
 from smallfry.writer import ends_of
 
 _HERE = Path(__file__).parent / "c"
@@ -96,9 +97,6 @@ def _facts(model: Path, card: dict[str, Any], form: dict[str, Any], tables: dict
     ends = ends_of(model, card)
     labels: list[list[int]] = []
     if form and "labels" in form.get("grammar", {}):
-        from smallfry.forms import Form
-        from smallfry.tokenizer import Tokenizer
-
         tokenizer = Tokenizer.load(model / "tokenizer.json", form["units"])
         spelled = Form.from_dict(form, tokenizer)
         labels = [[*tokenizer.encode_output(" " + label), END] for label in spelled.grammar["labels"]]
@@ -122,12 +120,14 @@ def _array(kind: str, name: str, values: Sequence[Any] | np.ndarray) -> str:
 
 
 def _header() -> str:
-    return """/* The model of this folder. */
+    return f"""/* The model of this folder. */
 #ifndef MODEL_DATA_H
 #define MODEL_DATA_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#define MODEL_INPUT_TOKENS {MAX_PROMPT_TOKENS} /* of a job's input; of a longer one both ends are read */
 
 extern const size_t model_size; /* 0: the weights are in model.fry */
 extern const uint8_t model_bytes[];

@@ -4,11 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model_data.h"
 #include "tokenizer.h"
 
-#define HALF (INPUT_MOST_TOKENS / 2)
-#define FAR (8 * INPUT_MOST_TOKENS)  /* characters at each end that are worth cutting into words */
-#define PART (INPUT_MOST_TOKENS / 8) /* characters of an end that is one word as long as this: none of it would be read */
+#define HALF (MODEL_INPUT_TOKENS / 2)
+#define FAR (8 * MODEL_INPUT_TOKENS)  /* characters at each end that are worth cutting into words */
+#define PART (MODEL_INPUT_TOKENS / 8) /* characters of an end that is one word as long as this: none of it would be read */
+
+static size_t count_chars(const char *text, size_t n) {
+    size_t chars = 0;
+    for (size_t at = 0; at < n; at += tokenizer_chars(text + at, n - at, 1)) chars++;
+    return chars;
+}
 
 /* A piece of an input as the model reads it: with or without the space that begins texts. */
 static char *spell(const char *text, size_t n, int space, int lowercase, size_t *length) {
@@ -39,7 +46,7 @@ static size_t longest_word(void) {
         const size_t bytes = tokenizer_starts[id + 1] - tokenizer_starts[id];
         if (bytes > longest) longest = bytes;
     }
-    return longest * INPUT_MOST_TOKENS;
+    return longest * MODEL_INPUT_TOKENS;
 }
 
 /* Tokens of each word, one word behind the other, and where each begins: how many words, or -1. */
@@ -76,8 +83,7 @@ static int32_t ends_of(const char *text, size_t n, int lowercase, const int32_t 
         memcpy(ids + count, all + starts[back], (size_t)(total - starts[back]) * sizeof *ids);
         return count + total - starts[back];
     }
-    size_t chars = 0;
-    for (size_t at = 0; at < n; at += tokenizer_chars(text + at, n - at, 1)) chars++;
+    const size_t chars = count_chars(text, n);
     const size_t from = chars > PART ? tokenizer_chars(text, n, chars - PART) : 0;
     const int32_t more = part_tokens(text + from, n - from, 0, lowercase, ids + count, room - count);
     return more < 0 ? -1 : count + more;
@@ -90,18 +96,16 @@ static int32_t text_tokens(const char *text, size_t n, int lowercase, int32_t *i
     int32_t *all = malloc((length + 1) * sizeof *all), *starts = malloc((length + 2) * sizeof *starts);
     int32_t words = -1, count = -1;
     if (spelled && all && starts) words = word_tokens(spelled, length, all, starts);
-    if (words >= 0 && starts[words] <= INPUT_MOST_TOKENS) memcpy(ids, all, (size_t)(count = starts[words]) * sizeof *ids);
+    if (words >= 0 && starts[words] <= MODEL_INPUT_TOKENS) memcpy(ids, all, (size_t)(count = starts[words]) * sizeof *ids);
     else if (words >= 0) count = ends_of(text, n, lowercase, all, starts, words, ids, room);
     free(spelled), free(all), free(starts);
     return count;
 }
 
 int32_t input_tokens(const char *text, int lowercase, int32_t *ids, int32_t room) {
-    const size_t n = strlen(text);
-    size_t chars = 0;
-    if (room < INPUT_MOST_TOKENS) return -1;
-    for (size_t at = 0; at < n; at += tokenizer_chars(text + at, n - at, 1)) chars++;
-    if (chars <= INPUT_MOST_TOKENS / 4) return part_tokens(text, n, 1, lowercase, ids, room); /* 4 tokens each at most */
+    const size_t n = strlen(text), chars = count_chars(text, n);
+    if (room < MODEL_INPUT_TOKENS) return -1;
+    if (chars <= MODEL_INPUT_TOKENS / 4) return part_tokens(text, n, 1, lowercase, ids, room); /* 4 tokens each at most */
     if (chars <= 2 * FAR) return text_tokens(text, n, lowercase, ids, room);
     const size_t head = tokenizer_chars(text, n, FAR), tail = n - tokenizer_chars(text, n, chars - FAR);
     char *ends = malloc(head + tail);

@@ -4,9 +4,8 @@
 
 #include <stdint.h>
 
-#define INPUT_MOST_TOKENS 1536 /* what lies between the first and the last half of a longer input is not read */
-
-/* Tokens of an input: how many, or -1 where memory or `room` (at least INPUT_MOST_TOKENS) do not suffice. */
+/* Tokens of an input, of one beyond MODEL_INPUT_TOKENS those of both ends: how many, or -1 where memory or `room` (at
+ * least as many) do not suffice. */
 int32_t input_tokens(const char *text, int lowercase, int32_t *ids, int32_t room);
 
 #endif

@@ -1,6 +1,5 @@
 // Jobs: what a model reads of an input, what it may write, and the output that its answer stands for (forms, frames).
 
-const MOST_PROMPT = 1536; // tokens of an input; what lies between the first and the last half of it is not read
 // Python's white space, letters and digits, which are not JavaScript's.
 const PY_SPACE = '\\t-\\r\\x1c- \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000';
 const PY_STRIP = new RegExp(`^[${PY_SPACE}]+|[${PY_SPACE}]+$`, 'gu');
@@ -9,7 +8,7 @@ const WORD = new RegExp(`[^${PY_SPACE}]+`, 'gu');
 
 class Answers {
   constructor(job, tokenizer) {
-    this.job = job;
+    this.job = job; // job.reads: tokens of an input; what lies between the first and the last half of it is not read
     this.tokenizer = tokenizer;
     this.trie = job.labels ? trieOf(job.labels.map(ids => [...ids, job.end])) : null;
     this.frames = job.frames ? new Frames(job.frames) : null;
@@ -25,25 +24,25 @@ class Answers {
 
   promptIds(text) {
     text = wellFormed(text);
-    const fits = this.frames || Array.from(text).length <= MOST_PROMPT / 4; // no character is more than four tokens
+    const fits = this.frames || Array.from(text).length <= this.job.reads / 4; // no character is more than four tokens
     const words = fits ? this.words(text) : this.fitting(text);
     return [this.job.user, ...words.flatMap(word => this.tokenizer.wordIds(word)), this.job.assistant];
   }
 
   /** Words of a text; where they are too many tokens, as many from both ends as fit. */
   fitting(text) {
-    const far = 8 * MOST_PROMPT, chars = Array.from(text);
+    const far = 8 * this.job.reads, chars = Array.from(text);
     if (chars.length > 2 * far) text = chars.slice(0, far).join('') + chars.slice(-far).join('');
     const words = this.words(text);
     const sizes = words.map(word => this.tokenizer.wordIds(word).length);
-    if (sizes.reduce((a, b) => a + b, 0) <= MOST_PROMPT) return words;
+    if (sizes.reduce((a, b) => a + b, 0) <= this.job.reads) return words;
     const within = all => {
       let sum = 0, n = 0;
-      while (n < all.length && (sum += all[n]) <= MOST_PROMPT / 2) n++;
+      while (n < all.length && (sum += all[n]) <= this.job.reads / 2) n++;
       return n;
     };
     const front = within(sizes), back = within(sizes.slice().reverse());
-    const part = MOST_PROMPT / 8, whole = Array.from(text); // of a "word" as long as this nothing would be read
+    const part = this.job.reads / 8, whole = Array.from(text); // of a "word" as long as this nothing would be read
     const first = front ? words.slice(0, front) : this.words(whole.slice(0, part).join(''));
     const last = back ? words.slice(words.length - back) : this.tokenizer.cut(this.fold(whole.slice(-part).join('')));
     return [...first, ...last];

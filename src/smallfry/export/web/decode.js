@@ -173,23 +173,22 @@ class Session {
     this.host.postMessage({ is: 'ready', names, milliseconds: performance.now() - start });
   }
 
-  /** The ids before an answer, and how many characters of the text they leave out. */
+  /** The ids before an answer, how many characters of the text they leave out, and of a conversation what is read. */
   prompt({ mode, text, fresh, maxNew }) {
     const { begins, positions, turns } = this.data;
     if (mode === 'job') return { ids: this.answers.promptIds(text), cut: 0 };
     if (mode === 'text') return { ids: [...begins, ...this.tokenizer.encode(text, true)], cut: 0 };
     if (turns.trims) text = text.trim();
-    if (fresh || turns.between === null) this.told = [];
     const limit = positions - Math.min(maxNew, positions >> 1), last = { text, written: [] };
+    let told = fresh || turns.between === null ? [last] : [...this.told, last];
     // As `smallfry chat` does: whole exchanges go, the oldest first, and only then the beginning of what was said last.
-    let ids = this.spelled([...this.told, last]);
-    while (ids.length > limit && this.told.length) this.told.shift(), (ids = this.spelled([...this.told, last]));
+    let ids = this.spelled(told);
+    while (ids.length > limit && told.length > 1) told = told.slice(1), (ids = this.spelled(told));
     if (ids.length > limit) {
       last.text = ending(text, part => this.spelled([{ text: part, written: [] }]).length <= limit);
-      ids = this.spelled([last]);
+      ids = this.spelled(told);
     }
-    this.told.push(last);
-    return { ids, cut: Array.from(text).length - Array.from(last.text).length };
+    return { ids, cut: Array.from(text).length - Array.from(last.text).length, told };
   }
 
   /** A conversation as ids; its last exchange is still to be answered. */
@@ -205,7 +204,7 @@ class Session {
   async write(asked) {
     const start = performance.now();
     this.stopped = false;
-    const { ids, cut } = this.prompt(asked);
+    const { ids, cut, told: turns } = this.prompt(asked);
     if (!ids.length) throw new Error('an empty text, and no token that begins texts: write a word first');
     const constraint = asked.mode === 'job' ? this.answers.constraint(asked.text) : null;
     const most = this.data.positions - ids.length - (constraint?.schedule?.length ?? 0);
@@ -224,7 +223,7 @@ class Session {
     const options = { constraint, maxNew, ends, text: stream, tool };
     const told = { written: [], logprob: 0, first: 0, last: 0, choices: 0, cut: maxNew < asked.maxNew };
     await this.tell(write(this.model, pending, options), told, start);
-    if (asked.mode === 'chat') this.told.at(-1).written = told.written;
+    if (asked.mode === 'chat') turns.at(-1).written = told.written, this.told = turns;
     this.host.postMessage({
       is: 'done', rest: told.ended ? '' : stream.end(), ended: !!told.ended, stopped: this.stopped, cut: told.cut,
       unread: cut, prompt: ids.length, tokens: told.written.length, first: told.choices ? told.first - start : null,

@@ -17,7 +17,7 @@ from smallfry.export.vocabulary import chat_template
 from smallfry.export.web.tables import begins_of, read_tables
 from smallfry.export.web.turns import OWN, turns_of
 from smallfry.files import read_json, write_atomic
-from smallfry.forms import Form
+from smallfry.forms import MAX_PROMPT_TOKENS, Form
 from smallfry.tokenizer import ASSISTANT, BOS, END, TEXT, USER, Tokenizer
 
 _MOST_BYTES = 256 << 20  # of weights: a third more as text, which the browser holds once more while it unpacks
@@ -99,8 +99,8 @@ def _job(model: Path, card: dict[str, Any]) -> dict[str, Any]:
     """A form in terms of ids: what it reads, may write, and how answers are put into the job's own format."""
     form = Form.from_dict(card["form"], Tokenizer.load(model / "tokenizer.json", card["form"]["units"]))
     job: dict[str, Any] = {
-        "lowercase": form.lowercase, "user": USER, "assistant": ASSISTANT, "end": END, "text": TEXT,
-        "labels": None, "names": None, "frames": None,
+        "lowercase": form.lowercase, "reads": MAX_PROMPT_TOKENS, "user": USER, "assistant": ASSISTANT, "end": END,
+        "text": TEXT, "labels": None, "names": None, "frames": None,
     }  # fmt: skip
     if form.codec is not None:
         rules = form._inline_rules()
