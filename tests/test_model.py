@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smallfry.architecture import hf_config
-from smallfry.checkpoint import load_model, save_model, to_hf_state
+from smallfry.checkpoint import load_model, save_model, save_tensors, to_hf_state
 from smallfry.errors import SmallfryError
 from smallfry.model import Cache, MaskPool, RmsNorm, Transformer
 from smallfry.sizes import Shape
@@ -178,3 +178,10 @@ def test_damaged_directories_are_refused_in_one_line(tmp_path: Path, damage: obj
     with pytest.raises(SmallfryError, match=message) as caught:
         load_model(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_save_that_was_killed_are_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".model.safetensors.0badcafe.part").write_bytes(b"half")
+    (tmp_path / ".other.safetensors.0badcafe.part").write_bytes(b"another's")
+    save_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(3)})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".other.safetensors.0badcafe.part", "model.safetensors"]
