@@ -166,7 +166,7 @@ def test_an_answer_that_is_cut_off_has_no_confidence() -> None:
     rows = json_rows()
     form = build_form(job_of(rows), "text", 300, False, None)
     cut = ModelPredictor("x", TorchModel(untrained(form)), form, 4).predict([rows[0].input])[0]
-    assert cut.output and (cut.confidence, cut.whole) == (0.0, False)
+    assert cut.output and (cut.confidence, cut.whole, cut.sureness) == (0.0, False, "cut off")
     labels = build_form(COLOURS, "units", 300, True, None)  # a label's end is forced
     whole = ModelPredictor("x", TorchModel(untrained(labels)), labels, 4).predict(["red"])[0]
     assert whole.whole and whole.confidence > 0

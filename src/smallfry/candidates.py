@@ -27,6 +27,11 @@ class Prediction:
     confidence: float
     whole: bool = True
 
+    @property
+    def sureness(self) -> str:
+        """The confidence for people to read."""
+        return f"{self.confidence:.2f}" if self.whole else "cut off"
+
 
 class Predictor(Protocol):
     """A fitted candidate. Deterministic: the same inputs give the same answers."""

@@ -130,7 +130,7 @@ def _job(predictor: ModelPredictor) -> Answer:
         except KeyboardInterrupt:  # nothing of it is kept for the next
             errors.print("stopped", style="dim")
             return None
-        _show(f"{found.output}  ({found.confidence:.2f})\n")
+        _show(f"{found.output}  ({found.sureness})\n")
         return Exchange(line, found.output, confidence=found.confidence)
 
     return answer

@@ -66,10 +66,11 @@ def run(
     answers = predictor.predict(inputs)
     for answer in answers:
         console.print(f"{answer.output}  ", end="", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"({answer.confidence:.2f})", style="dim", highlight=False)
+        console.print(f"({answer.sureness})", style="dim", highlight=False)
     if as_json:
         rows = [
-            {"input": i, "output": a.output, "confidence": a.confidence} for i, a in zip(inputs, answers, strict=True)
+            {"input": i, "output": a.output, "confidence": a.confidence, "whole": a.whole}
+            for i, a in zip(inputs, answers, strict=True)
         ]
         print_json({"model": predictor.name, "answers": rows})
 
