@@ -70,6 +70,7 @@ def test_mistakes_are_told_in_one_line(
     words: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # messages name the program as it was started
     monkeypatch.setattr(sys, "argv", ["smallfry", *words])
     with pytest.raises(SystemExit) as ended:
         main()
