@@ -143,7 +143,8 @@ int main(int argc, char **argv) {
     fry_model *model;
     if (load(&model, file)) return fail("the model cannot be read (model.fry belongs beside the program; or -f FILE)");
     const int32_t n = prompt_of(text, ids);
-    const int code = n < 1 ? fail("the text is too long, or empty") :
+    const int code = n < 0 ? fail("the text is too long: this program reads about 2,000 tokens; give it a part") :
+                     n < 1 ? fail("an empty text, and no token that begins texts: give a word") :
                              write_answer(model, ids, n, (int32_t)most, &sampling, (uint64_t)seed, show_ids,
                                           model_job || (tokenizer_pieces && !*text));
     fry_close(model);
