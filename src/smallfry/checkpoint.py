@@ -34,9 +34,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     Raises:
         SmallfryError: When it cannot be written; an older file of that name is still there.
     """
-    for part in path.parent.glob(
-        f".{glob.escape(path.name)}.*.part"
-    ):  # of a killed process: weights are large
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # of a killed process: weights are large
         part.unlink(missing_ok=True)
     with whole_file(path) as part:
         digest, _ = write_tensors(part, tensors, metadata)
