@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def main() -> None:
     found = records(own)
     pretrained = [
         (name, [(p["tokens"] / 1e6, p["bits_per_byte"]) for p in record["curve"] if p.get("bits_per_byte")])
-        for name, record in found.items() if "held_out" in record
+        for name, record in found.items() if "held_out" in record and not re.search(r"-s\d+$", name)
     ]  # fmt: skip
     draw(own, "pretraining", "Bits per byte of held-out text while training", ("million tokens", "bits per byte"),
          [(n, c) for n, c in pretrained if c], 0.5, 2.5)  # fmt: skip
@@ -114,9 +115,8 @@ def main() -> None:
         "# Our own models", "",
         "Made by `python benchmarks/own_models.py --data DATA --models MODELS`, measured by `smallfry claims --run`.",
         "Each folder has the record of a training (settings, seed, curve, data hashes) and, where it was asked, what",
-        "`smallfry eval` said of the model, each with its command; stories260K is imported. One seed each, except the",
-        "reinforcement, which was made three times from one model. This page is written by `python",
-        "benchmarks/curves.py`.",
+        "`smallfry eval` said of the model, each with its command; stories260K is imported. A name that ends in `-s1`",
+        "or `-s2` is another seed of the same training. This page is written by `python benchmarks/curves.py`.",
         "", *table(found), "", "![Bits per byte while training](pretraining.svg)", "",
     ]  # fmt: skip
     reinforced = {name: record for name, record in found.items() if "tests" in record}

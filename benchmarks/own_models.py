@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from smallfry.claims import model as claims
 from smallfry.claims.running import placeless
 from smallfry.evals.suites.chat import LETTERS, letters_prompt
 
@@ -35,7 +36,13 @@ GENERAL = (
 TALK = (
     "MODELS/corpora/talk.jsonl:1 MODELS/corpora/choices.jsonl:1 MODELS/corpora/sums.jsonl:1 chat:3 arithmetic:2"
 )  # fmt: skip
-ROWS = "--seq-len 512 --data-dir DATA"
+PRETRAINED = {
+    "stories-0.25m": (STORIES, "--vocab 512 --tokens 16m"),
+    "stories-1m": (STORIES, "--vocab 2048 --tokens 24m"),
+    "stories-5m": (STORIES, "--vocab 4096 --tokens 28m"),
+    "general-1m": ("MODELS/corpora/general.jsonl", "--vocab 2048 --tokens 30m"),
+    "general-5m": ("MODELS/corpora/general.jsonl", "--vocab 4096 --tokens 36m"),
+}
 # Enough to see that every part works; what is reinforced must solve something now and then.
 QUICK = {"tokens": "100k", "steps": "2", "limit": "60"}
 QUICK_SUMS = "400k"
@@ -83,19 +90,18 @@ def _placed(word: str, folders: dict[str, str]) -> str:
     return word
 
 
+def pretraining(name: str, seed: int = 0) -> Unit:
+    """A model from raw text; of another seed than 0, the same settings with other weights and another order."""
+    source, flags = PRETRAINED[name]
+    out, chosen = (f"{name}-s{seed}", f" --seed {seed}") if seed else (name, "")
+    size = name.split("-")[1]
+    rest = f"--seq-len 512 --data-dir DATA --out MODELS/{out}{chosen}"
+    return Unit(out, f"pretrain {source} --size {size} {flags} {rest}")
+
+
 def trainings() -> Iterator[Unit]:
     """Every model, in the order in which they need each other."""
-    for size, vocab, tokens in (("0.25m", 512, "16m"), ("1m", 2048, "24m"), ("5m", 4096, "28m")):
-        yield Unit(
-            f"stories-{size}",
-            f"pretrain {STORIES} --size {size} --vocab {vocab} --tokens {tokens} {ROWS} --out MODELS/stories-{size}",
-        )  # fmt: skip
-    for size, vocab, tokens in (("1m", 2048, "30m"), ("5m", 4096, "36m")):
-        yield Unit(
-            f"general-{size}",
-            f"pretrain MODELS/corpora/general.jsonl --size {size} --vocab {vocab} --tokens {tokens} {ROWS} "
-            f"--out MODELS/general-{size}",
-        )  # fmt: skip
+    yield from (pretraining(name) for name in PRETRAINED)
     for size in ("1m", "5m"):  # with some of the text, or they forget how to write
         yield Unit(
             f"chat-{size}", f"tune MODELS/general-{size} {TALK} --mix MODELS/general-{size}/corpus:0.3 "
@@ -116,6 +122,8 @@ def trainings() -> Iterator[Unit]:
             f"--out MODELS/{out}", "sums-5m",
         )  # fmt: skip
     yield Unit("stories260K", "import DATA/weights/stories260K.bin --out MODELS/stories260K")
+    for name, known in claims.load().models.items():
+        yield from (pretraining(name, seed) for seed in known.seeds)
 
 
 def corpora(data: Path, models: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_repetition_shows_its_measurements_again_in_short(root: Path) -> None:
     judged = judge_claim(CLAIMS.by_id["5m-domain-text"], Results(root, CLAIMS))
     here, beside = cells.evidence(judged, "r")
     assert here.startswith("as `tinystories-coherent`<br>[stories-5m, stories: continuation]") and beside == ""
-    assert here.count("<br>") == 5 and "70.0% [66.0, 74.0]: workable" in here
+    assert here.count("<br>") == 6 and here.endswith("‡ as there") and "70.0% [66.0, 74.0]: workable" in here
 
 
 def test_links_lead_to_stored_files(root: Path) -> None:
@@ -233,6 +233,69 @@ def test_tables_are_whole_and_answers_escaped(root: Path) -> None:
             width = 0
     assert text.count("a \\| b") == text.count("win \\| now") == 2  # the first two of either sort, not more
     assert "| win \\| now | ham | spam | wrong |" in text
+
+
+def test_the_short_answer_shows_what_is_measured_and_says_what_is_not(root: Path) -> None:
+    above = page(root).split("## Verdicts")[0]
+    assert "[97.0%" not in above and "(not measured yet) and (not measured yet) on CORE" in above
+    assert "in [70.0% [66.0, 74.0]](results/own/stories-5m/stories.json) and the right name in [90.0%" in above
+    assert "{" not in above
+
+
+def test_another_version_of_a_score_is_shown_without_deciding(root: Path) -> None:
+    write(root / "own/general-5m/core.json", {
+        "suite": "core", "model": "general-5m", "score": 0.02, "ci": [0.0, 0.04], "tasks": [], "controls": {},
+        "versions": {"v1": {"score": 0.02, "ci": [0.0, 0.04]}, "v2": {"score": -0.01, "ci": [-0.02, 0.01]}},
+    })  # fmt: skip
+    judged = judge_claim(CLAIMS.by_id["5m-core"], Results(root, CLAIMS))
+    assert judged.verdict == "refuted" and [f.ci for f in judged.beside] == [(-0.02, 0.01)]
+    assert "core: v2](r/own/general-5m/core.json) −1.0% [−2.0, 1.0]" in cells.evidence(judged, "r")[0]
+
+
+def test_the_list_of_criteria_shows_outcomes_and_what_was_changed(root: Path) -> None:
+    decides = page(root).split("## What decides")[1].split("## Still to measure")[0].splitlines()
+    row_of = {line.split("`")[1]: line for line in decides if line.startswith("| `")}
+    judged = {j.claim.id: j for j in judge(CLAIMS, Results(root, CLAIMS))}
+    early = [i for i in row_of if judged[i].missing and judged[i].verdict in ("supported", "refuted")]
+    assert early  # decided by some of its measurements, while others are still to be made
+    for name, line in row_of.items():
+        assert line.endswith(f"| {judged[name].why} |" if judged[name].verdict != "not measured yet" else "|  |"), name
+    changed = [c.id for c in CLAIMS.claims if c.changed]
+    assert "insight-only" in changed and all(
+        f"`{name}`" in page(root).split("## How to read it")[1] for name in changed
+    )
+    assert all("First" in row_of[name] for name in changed)
+
+
+def test_a_repetition_shows_first_what_decided() -> None:
+    claim = CLAIMS.by_id["5m-practical"]
+    found = tuple(Found(f"job {i}", "f", s, (s - 0.01, s + 0.01), target=0.9, terms={"paired": 0.1})
+                  for i, s in enumerate([0.5, 0.6, 0.7, 0.6, 0.5, 0.95]))  # fmt: skip
+    here, _ = cells.evidence(Judgement(claim, "refuted", "", found), "r")
+    assert here.split("<br>")[1].startswith("[job 5]") and "and 1 more" in here
+
+
+def test_quotation_marks_are_taken_off_whole_sentences_only() -> None:
+    said = {cells.sentence(c) for c in CLAIMS.claims}
+    assert any(s.startswith('"kindergartener" level') for s in said) and not any(s.count('"') % 2 for s in said)
+
+
+def test_other_seeds_stand_beside_the_one_that_is_judged(root: Path) -> None:
+    def stored(name: str, score: float) -> None:
+        write(root / f"own/{name}/blimp.json", {
+            "suite": "blimp", "model": name, "score": score, "ci": [score - 0.01, score + 0.01], "tasks": [],
+            "measures": [], "controls": {}, "n": 1000,
+        })  # fmt: skip
+
+    stored("general-1m", 0.58)
+    before = page(root)
+    assert "from other seeds" not in before and "general-1m-s1" in before  # in the plan
+    stored("general-1m-s2", 0.601)
+    after = page(root)
+    shown = next(line for line in after.splitlines() if "general-1m-s2](" in line)
+    assert "general-1m](" in shown and "general-1m-s1" not in shown and "2.1 points" in shown
+    judged = [j for j in judge(CLAIMS, Results(root, CLAIMS)) if any("-s2/" in f.file for f in j.found)]
+    assert not judged  # no criterion reads another seed
 
 
 def test_a_repeated_sentence_is_counted_once(root: Path) -> None:

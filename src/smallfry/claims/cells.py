@@ -67,7 +67,7 @@ def measured(found: Found, base: str) -> str:
         aim = "at most " if found.lower else ""
         text += f"; target {aim}{with_unit(found.target, found.unit)}: {found.verdict}"
         if found.verdict == "undecided" and found.to_decide:
-            text += f" (about {found.to_decide:,} test rows would decide)"
+            text += f" (about {found.to_decide:,} more test rows would decide)"
     return text + (f" {SEEN}" if found.seen else "")
 
 
@@ -108,7 +108,8 @@ def marks(judgement: Judgement) -> str:
 
 def sentence(claim: Claim) -> str:
     """The sentence without its list marks; of a cell, the cell and its row or the words before it."""
-    plain = _MARKS.sub("", claim.quote).replace("**", "").strip('"')
+    plain = _MARKS.sub("", claim.quote).replace("**", "")
+    plain = plain[1:-1] if re.fullmatch('"[^"]*"', plain) else plain
     if not claim.cell:
         return escape(plain)
     if claim.quote.startswith("|"):
@@ -125,18 +126,28 @@ def evidence(judgement: Judgement, base: str) -> tuple[str, str]:
         source = f" ({escape(claim.source)})" if claim.source else ""
         return f"{escape(one_line(claim.untestable))}.{published}{source}", ""
     if claim.same_as:
-        short = [_short(one, base) for one in judgement.found[:_FEW]]
+        decided = {"supported": claim.supports, "refuted": claim.refutes}.get(judgement.verdict, ())
+        first = sorted(judgement.found, key=lambda one: not any(c.holds_of(one) for c in decided))
+        short = [_short(one, base) for one in first[:_FEW]]
         more = [f"and {len(judgement.found) - _FEW} more"] if len(judgement.found) > _FEW else []
-        return "<br>".join([f"as `{claim.same_as}`", *short, *more]), ""
+        return "<br>".join([f"as `{claim.same_as}`", *short, *more, *_doubt(judgement)]), ""
     lines = [measured(one, base) for one in judgement.found]
     lines += [f"not measured yet: `{text}`" for text in judgement.missing]
     lines += [f"beside: {measured(one, base)}" for one in judgement.beside]
-    lines += [f"{CAUTION} {escape(claim.caution)}"] * bool(claim.caution and judgement.verdict in _SIGNS)
+    lines += _doubt(judgement)
     known = [(one.label, controls(one)) for one in judgement.found]
     several = len(known) > 1
     return "<br>".join(lines), "<br>".join(
         f"{escape(label)}: {text}" if several else text for label, text in known if text
     )
+
+
+def _doubt(judgement: Judgement) -> list[str]:
+    """What speaks against the verdict, where there is one; a repetition leaves to the other what the other says."""
+    claim = judgement.claim
+    if not claim.caution or judgement.verdict not in _SIGNS:
+        return []
+    return [f"{CAUTION} {escape(claim.caution)}" if claim.own_caution else f"{CAUTION} as there"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -61,7 +61,7 @@ class Found:
         baseline: Name of the best baseline.
         seen: Whether it was known when the criteria were written.
         seeds: Trainings it joins; 0 where that is not recorded.
-        to_decide: Where the verdict is open: items, in all, that would make it clear if the score stayed; or None.
+        to_decide: Where the verdict is open: how many more items would make it clear if the score stayed; or None.
     """
 
     label: str
@@ -113,11 +113,15 @@ class Condition:
             if self.tests[0]["word"] == "rising":
                 return any(b.ci[0] > a.ci[1] for a, b in pairs)
             return bool(pairs) and all(b.ci[1] < a.ci[0] for a, b in pairs)
-        count = sum(all(_holds(test, one) for test in self.tests) for one in found)
+        count = sum(self.holds_of(one) for one in found)
         return {
             "every": count == len(found), "most": 2 * count > len(found),
             "few": count > 0 and 2 * count <= len(found), "some": count > 0,
         }[self.quantifier]  # fmt: skip
+
+    def holds_of(self, found: Found) -> bool:
+        """Whether its tests hold of one measurement; those that compare several hold of none alone."""
+        return self.tests[0]["word"] not in _IN_ORDER and all(_holds(test, found) for test in self.tests)
 
 
 def parse(text: str) -> Condition:

@@ -14,7 +14,13 @@ from .model import Claims
 from .references import Reference
 from .results import Results
 
-SUITES = ("blimp", "lambada", "stories", "core", "chatcore", "conversation")
+PANELS = (
+    ("blimp", ""), ("lambada", ""), ("stories", ""), ("core", ""), ("chatcore", ""), ("conversation", ""),
+    ("chatcore", "arc_challenge"), ("chatcore", "mmlu"), ("chatcore", "gsm8k"),
+)  # fmt: skip
+_TASKS = {"arc_challenge": "ARC-Challenge", "mmlu": "MMLU", "gsm8k": "GSM8K"}
+_LEFT_OUT = {("rl-5m", "conversation")}  # never tuned to converse: it would look as if rewards had cost that
+OTHER = "other"
 _COLUMNS, _PANEL, _GAP = 3, 250.0, 22.0
 _FAMILIES = ("stories", "general", "chat", "rl")  # the order decides colour and shape
 _TINTS = ("sf-r0", "sf-r5", "sf-r2", "sf-r3")
@@ -28,7 +34,7 @@ class Mark:
 
     Args:
         name: Model.
-        family: What the models of one line have in common; empty for published scores.
+        family: What the models of one line have in common; `OTHER` for another's model, empty for published scores.
         params: Parameters.
         score: 0 is guessing, 1 everything right.
         ci: Its interval, or None.
@@ -48,13 +54,16 @@ def above_chance(value: float, chance: float) -> float:
     return (value - chance) / (1.0 - chance)
 
 
-def marks(claims: Claims, results: Results, suite: str) -> list[Mark]:
-    """What one panel shows: our own models from the smallest up, then published ones."""
+def marks(claims: Claims, results: Results, suite: str, task: str = "") -> list[Mark]:
+    """What one panel shows, a suite or a task of it: our own models from the smallest up, then published ones."""
     found = []
     for model in claims.models.values():
-        if suite not in model.suites:
+        if suite not in model.suites or (model.name, suite) in _LEFT_OUT:
             continue
-        for one in results.find(Reference(f"{model.name}/{suite}", "suite", model.name, suite)):
+        family = model.name.split("-")[0] if "-" in model.name else OTHER
+        for one in results.find(
+            Reference(f"{model.name}/{suite}/{task}".rstrip("/"), "suite", model.name, suite, task)
+        ):
             chance = _chance(one)
             if chance is None:
                 continue
@@ -62,8 +71,8 @@ def marks(claims: Claims, results: Results, suite: str) -> list[Mark]:
             params = results.params(one.file) or parse_size(model.size)
             score = above_chance(one.score, chance)
             tip = f"{model.name}: {score:.3f} ({low:.3f} to {high:.3f}), {params_text(int(params))} parameters"
-            found.append(Mark(model.name, model.name.split("-")[0], float(params), score, (low, high), tip))
-    for point in claims.points:
+            found.append(Mark(model.name, family, float(params), score, (low, high), tip))
+    for point in claims.points if not task else ():
         chance = claims.suites[suite].chance
         if point.suite == suite and chance is not None:
             score = above_chance(point.score, chance)
@@ -90,7 +99,10 @@ def draw(claims: Claims, results: Results) -> str:
     Returns:
         SVG that stands alone, readable in light and dark.
     """
-    panels = [(claims.suites[suite].title, found) for suite in SUITES if (found := marks(claims, results, suite))]
+    panels = [
+        (_TASKS.get(task, claims.suites[suite].title), found)
+        for suite, task in PANELS if (found := marks(claims, results, suite, task))
+    ]  # fmt: skip
     rows = max(1, -(-len(panels) // _COLUMNS))
     width, top = WIDE, 34.0
     height = top + rows * (_PANEL + _GAP)
@@ -109,8 +121,8 @@ def draw(claims: Claims, results: Results) -> str:
 
 def _legend(drawing: Drawing, families: set[str]) -> None:
     x = 8.0
-    words = {"rl": "reinforced", "": "published, not measured here"}
-    for family in (*_FAMILIES, ""):
+    words = {"rl": "reinforced", OTHER: "another's, measured here", "": "published, not measured here"}
+    for family in (*_FAMILIES, OTHER, ""):
         if family in families:
             _point(drawing, family, x, 10.0, "")
             text = words.get(family, family)
@@ -119,10 +131,10 @@ def _legend(drawing: Drawing, families: set[str]) -> None:
 
 
 def _point(drawing: Drawing, family: str, x: float, y: float, tip: str) -> None:
-    if not family:
-        drawing.marker("triangle", x, y, "sf-hollow sf-baseline", tip)
+    if family not in _FAMILIES:
+        drawing.marker("square" if family else "triangle", x, y, "sf-hollow sf-baseline", tip)
         return
-    index = _FAMILIES.index(family) if family in _FAMILIES else 0
+    index = _FAMILIES.index(family)
     drawing.marker(_SHAPES[index], x, y, f"sf-point {_TINTS[index]}", tip)
 
 
@@ -156,9 +168,7 @@ def _panel(drawing: Drawing, title: str, found: Sequence[Mark], frame: Box) -> N
             drawing.line(at, y(mark.ci[0]), at, y(mark.ci[1]), f"sf-bar {tint}")
         _point(drawing, mark.family, at, here, mark.tip)
         hard.append(Box(at - 7, here - 7, at + 7, here + 7))
-    labels = [
-        Label(m.name, x(m.params), y(m.score), 9.0, "sf-baseline sf-tinted") for m in found if m.family not in _FAMILIES
-    ]
+    labels = [Label(m.name, x(m.params), y(m.score), 9.0, "sf-baseline sf-tinted") for m in found if not m.family]
     drawing.labels(place_labels(labels, hard, [], area))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from .references import Reference, read_reference
 Kind = Literal["estimate", "can", "cannot", "threshold", "lever", "published"]
 KINDS: tuple[Kind, ...] = ("estimate", "can", "cannot", "threshold", "lever", "published")
 HERE = Path(__file__).parent
+PLACE = re.compile(r"\{([^{}]+)\}")  # where the short answer shows a measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,10 @@ class Claim:
         untestable: Why nothing here can test it; empty where something can.
         published: The published number, in words.
         source: Where that number stands.
-        caution: Why the criterion, which is not moved, turned out to say less than the sentence.
+        caution: Why the criterion, which is not moved, turned out to say less than the sentence; a repetition that has
+            none takes that of the claim it repeats.
+        own_caution: Whether the caution is its own, not that of the claim it repeats.
+        changed: What the criterion was first, where it was changed after a part of its measurements was known.
     """
 
     id: str
@@ -59,6 +64,8 @@ class Claim:
     published: str = ""
     source: str = ""
     caution: str = ""
+    own_caution: bool = True
+    changed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +111,20 @@ class Model:
         size: The rung.
         what: What it learnt from, in words.
         suites: Those it is asked.
+        seeds: Other seeds that it was trained with too; its own is 0.
+        again: Suites that the models of the other seeds are asked.
     """
 
     name: str
     size: str
     what: str
     suites: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
+    again: tuple[str, ...] = ()
+
+    def of_seed(self, seed: int) -> Model:
+        """The same model from another seed, which is asked less."""
+        return Model(f"{self.name}-s{seed}", self.size, f"{self.what}; seed {seed}", self.again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +169,7 @@ class Claims:
     use_cases: dict[str, UseCase]
     points: tuple[Point, ...]
     seen: tuple[str, ...]
+    short: tuple[str, ...]
 
     @cached_property
     def by_id(self) -> dict[str, Claim]:
@@ -184,15 +200,15 @@ def load(claims: Path = HERE / "claims.toml", measurements: Path = HERE / "measu
     whole = Claims(
         tuple(read), tuple(Passage(**raw) for raw in said["passage"]), sections,
         {name: Suite(name, **raw) for name, raw in measured["suites"].items()},
-        {name: Model(name, **(raw | {"suites": tuple(raw["suites"])})) for name, raw in measured["models"].items()},
+        {name: _model(name, raw) for name, raw in measured["models"].items()},
         {name: UseCase(name, **raw) for name, raw in measured["use_cases"].items()},
-        tuple(Point(**raw) for raw in measured["points"]), tuple(measured["seen"]),
+        tuple(Point(**raw) for raw in measured["points"]), tuple(measured["seen"]), tuple(said["short"]),
     )  # fmt: skip
     _check(whole)
     return Claims(tuple(_borrowed(c, whole) for c in whole.claims), *(getattr(whole, f) for f in _REST))
 
 
-_REST = ("passages", "sections", "suites", "models", "use_cases", "points", "seen")
+_REST = ("passages", "sections", "suites", "models", "use_cases", "points", "seen", "short")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -218,6 +234,11 @@ def _claim(raw: dict[str, Any], sections: tuple[tuple[int, str], ...], groups: d
     return Claim(**plain)
 
 
+def _model(name: str, raw: dict[str, Any]) -> Model:
+    lists = {key: tuple(raw.get(key, ())) for key in ("suites", "seeds", "again")}
+    return Model(name, raw["size"], raw["what"], **lists)
+
+
 def _check(all_: Claims) -> None:
     ids = [c.id for c in all_.claims]
     if len(set(ids)) < len(ids):
@@ -235,25 +256,29 @@ def _check(all_: Claims) -> None:
         if claim.same_as and not all_.by_id.get(claim.same_as, claim).readings:
             raise SmallfryError(f"claim {claim.id}: same_as {claim.same_as} is no claim with readings")
         for reference in (*claim.readings, *claim.beside):
-            _check_reference(claim, reference, all_)
+            _check_reference(f"claim {claim.id}", reference, all_)
+    for text in all_.short:
+        for name in PLACE.findall(text):
+            _check_reference("short", read_reference(name), all_)
 
 
-def _check_reference(claim: Claim, reference: Reference, all_: Claims) -> None:
+def _check_reference(where: str, reference: Reference, all_: Claims) -> None:
     if reference.source == "suite":
         model = all_.models.get(reference.name)
         if model is None or reference.part not in model.suites or reference.part not in all_.suites:
-            raise SmallfryError(f"claim {claim.id}: {reference.text}: no such model and suite in measurements.toml")
+            raise SmallfryError(f"{where}: {reference.text}: no such model and suite in measurements.toml")
     if reference.source == "job":
         case = all_.use_cases.get(reference.name)
         if case is None:
-            raise SmallfryError(f"claim {claim.id}: {reference.text}: no such job in measurements.toml")
+            raise SmallfryError(f"{where}: {reference.text}: no such job in measurements.toml")
 
 
 def _borrowed(claim: Claim, all_: Claims) -> Claim:
-    """The claim with the measurements and criteria of the one that says the same."""
+    """The claim with the measurements, criteria and caution of the one that says the same."""
     if not claim.same_as:
         return claim
     own = {name: getattr(claim, name) for name in Claim.__dataclass_fields__}
     other = all_.by_id[claim.same_as]
     taken = {name: getattr(other, name) for name in ("readings", "beside", "supports", "refutes")}
+    taken |= {"caution": claim.caution or other.caution, "own_caution": bool(claim.caution)}
     return Claim(**cast(dict[str, Any], own | taken))

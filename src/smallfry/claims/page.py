@@ -11,8 +11,8 @@ from ..report.markdown import escape
 from . import cells
 from .cells import link, table
 from .judging import VERDICTS, Judgement
-from .model import KINDS, Claims
-from .references import Reference
+from .model import KINDS, PLACE, Claims
+from .references import Reference, read_reference
 from .results import OWN, USE_CASES, Results
 
 FIGURE = "claims/score-by-size.svg"
@@ -23,28 +23,41 @@ _INTRODUCTION = """\
 
 The project began with an assessment of whether models of 5M and 1M parameters are workable. It is made of estimates.
 This page holds each of its sentences that says something testable against a measurement. `smallfry claims` writes it
-from stored results, and nothing on it is typed by hand but the sentences, their criteria and published numbers.
+from stored results; typed by hand are the sentences, their criteria, what speaks against a verdict, published numbers,
+and the words, not the numbers, of the short answer.
+"""
 
-How to read it:
-
+_HOW_TO_READ = """\
 - The assessment itself is not in this repository; the sentences that can be tested are quoted here, with their lines.
 - Every claim has criteria: what supports it and what refutes it ([the list](#what-decides)). They were written before
   the measurements they ask for, but where {seen} stands. Where neither is met it is *undecided*; where something is
   still to be run it is *not measured yet*, and [what would measure it](#still-to-measure) is listed.
-- {seen} marks what rests on a measurement that was known when its criterion was written. Targets of those jobs had
-  been set before they were run.
-- {caution} marks verdicts whose criterion turned out to say less than its sentence. Criteria are not moved once their
-  measurement is known, so the verdict stands, and what speaks against it stands with it.
+- {seen} marks what rests on a measurement that was known when its criterion was written. The suites themselves had been
+  asked of earlier models of the same sizes and texts (docs/results/controls.md), so their criteria were written knowing
+  about where such models stand.
+- {changed}
+- {caution} marks verdicts whose criterion turned out to say less than its sentence. Such a criterion is not moved, so
+  the verdict stands, and what speaks against it stands with it.
+- The counts are no score: many claims say nearly the same and share their measurements.
 - Intervals are 95%. Of k measurements for which `some` asks, each crosses its target by chance at most once in forty;
   a claim that rests on a single one of many deserves a second run.
-- An interval of a suite covers the questions that were drawn, not the training: each of the models is one seed.
-  Jobs join the seeds that are named beside them.
+- An interval of a suite covers the questions that were drawn, not the training: verdicts rest on one seed of each
+  model ([others](#the-suites-in-full) where they were trained). Jobs join the seeds that are named beside them.
 - Controls know nothing: *guessing* draws answers, *untrained* is the same shape before training, *majority* gives the
   most frequent answer. CORE and ChatCORE are centred, so that guessing is 0 and everything right is 100%.
 - A sentence that repeats another is judged with it (`as ...`) and is not counted again.
 - The models are those of this repository, trained on two cores in hours. A sentence that says what no model of a size
   can do is refuted by one that does it; that these models fail does not show that others of their size, trained for
   longer on more, must.
+- Suites: *CORE* and *ChatCORE* are nanochat's collections of public tasks for models before and after tuning for
+  conversation; *BLiMP* asks which of two sentences is grammatical, *LAMBADA* for the last word of a passage, *Story
+  choices* how a held-out story goes on, who and what was in it, *Conversation* for facts, names, memory and sums of the
+  closed world that the chat models were tuned on. A task that cannot leave guessing any more is stopped early, so n
+  differs from model to model. docs/eval.md has each in full.
+- Jobs: *reverse*, *dates*, *intents* and *commands* come with smallfry, made by generators; the others are public
+  sets. *svm* is a linear classifier on words and letters (*cut to 5m*: to the bytes of that model), *crf* a conditional
+  random field, *nearest* the answer of the most similar training row. *seeds* differ in nothing else.
+- p-values are after Holm's correction for many comparisons.
 """
 
 
@@ -62,15 +75,20 @@ def render(claims: Claims, judgements: Sequence[Judgement], results: Results, ba
         Markdown that ends with a newline.
     """
     parts = [
-        _INTRODUCTION.format(seen=cells.SEEN, caution=cells.CAUTION),
+        _INTRODUCTION,
+        "## In short",
+        _short(claims, results, base),
         "## Verdicts",
+        f"{cells.SEEN}, {cells.CAUTION} and other words are explained [below](#how-to-read-it).",
         _counts(judgements),
         *_overview(judgements),
     ]
     parts += [f"![Score above chance against parameters]({link(base, FIGURE)})", _FIGURE_WORDS]
+    known = {"seen": cells.SEEN, "caution": cells.CAUTION, "changed": _changed(claims)}
+    parts += ["## How to read it", _HOW_TO_READ.format(**known)]
     for title, inside in _by_section(claims, judgements):
         parts += [f"## {escape(title)}", *_section(inside, base)]
-    parts += ["## The suites in full", _suites(claims, results, base)]
+    parts += ["## The suites in full", _suites(claims, results, base), _seeds(claims, results, base)]
     parts += ["## The jobs in full", _jobs(claims, results, base), *_answers(claims, results, base)]
     parts += ["## What decides", _criteria(judgements)]
     parts += ["## Still to measure", *_missing(plan)]
@@ -78,9 +96,29 @@ def render(claims: Claims, judgements: Sequence[Judgement], results: Results, ba
 
 
 _FIGURE_WORDS = (
-    "Score above chance against parameters, one panel a suite: 0 is guessing, 1 everything right; bars are 95% "
-    "intervals. Hollow triangles are published scores of larger models, not measured here."
+    "Score above chance against parameters, one panel a suite and three tasks of ChatCORE: 0 is guessing, 1 all right; "
+    "bars are 95% intervals. Hollow triangles are published scores of larger models, not measured here; the hollow "
+    "square is stories260K of llama2.c. The reinforced model was never tuned to converse and is not shown there."
 )
+
+
+def _short(claims: Claims, results: Results, base: str) -> str:
+    """The answer in a few lines: words from the claims' file, every number in them a measurement."""
+
+    def shown(name: str) -> str:
+        found = results.find(read_reference(name))
+        return f"[{cells.interval(found[0])}]({link(base, found[0].file)})" if found else "(not measured yet)"
+
+    return "\n".join(f"- {PLACE.sub(lambda place: shown(place[1]), text)}" for text in claims.short)
+
+
+def _changed(claims: Claims) -> str:
+    """Which criteria are not those that were written first."""
+    ids = ", ".join(f"`{claim.id}`" for claim in claims.claims if claim.changed)
+    return (
+        f"Criteria that were changed once, when a part of their measurements was known: {ids}. What they said first "
+        "stands in [the list](#what-decides)."
+    )
 
 
 def _counts(judgements: Sequence[Judgement]) -> str:
@@ -192,15 +230,38 @@ def _suites(claims: Claims, results: Results, base: str) -> str:
             found = results.find(Reference(f"{model.name}/{suite}", "suite", model.name, suite))
             for one in found:
                 record = results.load(one.file) or {}
-                limit = " (a part of the questions)" if "--limit" in str(record.get("command", "")) else ""
+                total = sum(int(task.get("total") or task["n"]) for task in record.get("tasks", []))
+                of = f" of {total:,}" if total > one.n else ""
                 rows.append(
                     [claims.suites[suite].title, f"[{model.name}]({link(base, one.file)})", model.what,
-                     f"{one.n:,}{limit}", cells.interval(one), cells.controls(one)]
+                     f"{one.n:,}{of}", cells.interval(one), cells.controls(one)]
                 )  # fmt: skip
     if not rows:
         return "None is stored yet."
     rows.sort(key=lambda row: row[0])
     return table(("suite", "model", "trained on", "n", "score (95% interval)", "controls"), rows)
+
+
+def _seeds(claims: Claims, results: Results, base: str) -> str:
+    """What models that were trained again from other seeds score, beside the ones that the claims are about."""
+    rows = []
+    for model in claims.models.values():
+        versions = (model, *(model.of_seed(seed) for seed in model.seeds))
+        for suite in model.again:
+            asked = [Reference(f"{m.name}/{suite}", "suite", m.name, suite) for m in versions]
+            found = [(m, one) for m, reference in zip(versions, asked, strict=True) for one in results.find(reference)]
+            if len(found) > 1:
+                scores = [one.score for _, one in found]
+                apart = f"{100 * (max(scores) - min(scores)):.1f} points"
+                cell = "<br>".join(f"[{m.name}]({link(base, one.file)}): {cells.interval(one)}" for m, one in found)
+                rows.append([claims.suites[suite].title, cell, apart])
+    if not rows:
+        return ""
+    words = (
+        "The same trainings from other seeds: other weights to begin with, and another order of the text. No verdict "
+        "uses them; they show what an interval of one model leaves out."
+    )
+    return words + "\n\n" + table(("suite", "models and scores (95% interval)", "furthest apart"), rows)
 
 
 def _jobs(claims: Claims, results: Results, base: str) -> str:
@@ -257,8 +318,9 @@ def _criteria(judgements: Sequence[Judgement]) -> str:
         return " or ".join(f"`{text}`" for text in texts)
 
     rows = [
-        [f"`{j.claim.id}`", str(j.claim.line), escape(j.claim.how), conditions([c.text for c in j.claim.supports]),
-         conditions([c.text for c in j.claim.refutes]), j.why if not j.missing else ""]
+        [f"`{j.claim.id}`", str(j.claim.line), escape(" ".join(filter(None, (j.claim.how, j.claim.changed)))),
+         conditions([c.text for c in j.claim.supports]), conditions([c.text for c in j.claim.refutes]),
+         j.why if j.verdict != "not measured yet" else ""]
         for j in judgements if j.claim.readings and not j.claim.same_as
     ]  # fmt: skip
     words = (

@@ -17,7 +17,8 @@ class Reference:
     """The name of a measurement.
 
     ``MODEL/SUITE`` is a suite's score, ``MODEL/SUITE/TASK`` a task's (``*`` stands for anything, which may be several),
-    ``MODEL/SUITE#MEASURE`` something it measured besides; ``job:NAME/RUNG`` the test score of a rung at a job,
+    ``MODEL/SUITE#MEASURE`` something it measured besides, or another version of its score;
+    ``job:NAME/RUNG`` the test score of a rung at a job,
     ``job:NAME/RUNG@FIELD`` another number of its row; ``lever:NAME/SIZE`` what a lever is worth, one a job and measure,
     ``lever:NAME/SIZE/TASK`` those of one job;
     ``file:PATH#KEY.KEY`` a number of another stored record; ``params:FAMILY/DEPTH/VOCAB`` a parameter count that is

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import SmallfryError
 from ..files import read_json, write_atomic
-from .model import Claims
+from .model import Claims, Model
 from .results import OWN, USE_CASES, Results
 
 MODELS, DATA, OUT = "MODELS", "DATA", "OUT"  # stand for the folders, in a plan that names none
@@ -58,7 +58,8 @@ def plan(claims: Claims, results: Results, models: Path | None = None, data: Pat
         models: Folder of the model directories; None leaves open whether they are there.
         data: Folder of the public data; likewise.
     """
-    steps = [suite_step(claims, model.name, suite) for model in claims.models.values() for suite in model.suites]
+    known = [m for model in claims.models.values() for m in (model, *(model.of_seed(s) for s in model.seeds))]
+    steps = [suite_step(claims, model, suite) for model in known for suite in model.suites]
     asked = {(r.name, r.part): r for c in claims.claims for r in (*c.readings, *c.beside) if r.source == "job"}
     for (name, rung), reference in asked.items():
         if rung in claims.use_cases[name].minutes and not results.find(reference):
@@ -67,13 +68,13 @@ def plan(claims: Claims, results: Results, models: Path | None = None, data: Pat
     return sorted(missing, key=lambda s: (bool(s.missing), s.minutes))
 
 
-def suite_step(claims: Claims, model: str, suite: str) -> Step:
+def suite_step(claims: Claims, model: Model, suite: str) -> Step:
     """A suite asked of one of our own models."""
     known = claims.suites[suite]
     flags = shlex.split(known.flags.replace("{data}", DATA))
-    arguments = ("eval", f"{MODELS}/{model}", "--suite", suite, *flags, "--data-dir", DATA, "--json")
-    size = claims.models[model].size
-    return Step(f"{model}/{suite}", f"{OWN}/{model}/{suite}.json", arguments, known.minutes.get(size, 1.0))
+    arguments = ("eval", f"{MODELS}/{model.name}", "--suite", suite, *flags, "--data-dir", DATA, "--json")
+    minutes = known.minutes.get(model.size, 1.0)
+    return Step(f"{model.name}/{suite}", f"{OWN}/{model.name}/{suite}.json", arguments, minutes)
 
 
 def job_step(claims: Claims, name: str, rung: str) -> Step:
