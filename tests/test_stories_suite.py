@@ -64,6 +64,20 @@ def test_questions_have_one_true_answer_and_no_other_hint() -> None:
         stories.build("short", ["One. Two."] * 9)
 
 
+def test_comparing_words_finds_all_that_comes_again() -> None:
+    asked = stories.build("told", TEXTS)
+    found = {task.name: task for task in stories.story_overlap(asked)}
+    assert found["names"].accuracy == found["objects"].accuracy == 1.0
+    assert found["continuation"].n == len(asked.tasks[0].rows) and 0.0 < found["continuation"].accuracy < 1.0
+    # Of two shared words the rarer counts more, and without one it guesses: always the first would be right.
+    rows = ({"query": "The dog saw a comet", "choices": ["the dog", "a comet", "Rain.", "Snow."], "gold": 1},)
+    blank = tuple({"query": "Rain", "choices": ["a", "b", "c", "d"], "gold": 0} for _ in range(200))
+    texts = ("The dog ran.", "A dog ate.", "The dog saw a comet.", "The end.")
+    two = stories.Stories("x", texts, (Task("one", "multiple_choice", rows), Task("two", "multiple_choice", blank)), ())
+    one, two_ = stories.story_overlap(two)
+    assert one.accuracy == 1.0 and 0.1 < two_.accuracy < 0.4
+
+
 def test_stories_keep_their_quotation_marks() -> None:
     text = 'He said, "I know!" She said, "Yes." They ran.\n\nThen it was late. The end.'
     parts = [text[a:b] for a, b in stories.sentences(text)]
@@ -174,7 +188,8 @@ def test_stories_from_the_command_line(
     found = json.loads(out.splitlines()[-1])
     assert {t["name"] for t in found["tasks"]} == {"continuation", "names", "objects"}
     assert {"bits per byte", "repetition", "variety", "grammar"} <= {m["name"] for m in found["measures"]}
-    assert set(found["controls"]) == {"guessing", "untrained", "majority"} and len(found["comparison"]) == 3
+    assert set(found["controls"]) == {"guessing", "untrained", "majority", "overlap"}
+    assert len(found["comparison"]) == 3
     assert all(o["found"] == o["n"] for o in found["contamination"])  # it was trained on exactly these
     assert "share 13 words in a row" in out
     assert len(found["written"][str(tmp_path / "a")]) == 8

@@ -44,7 +44,9 @@ _HOW_TO_READ = """\
 - An interval of a suite covers the questions that were drawn, not the training: verdicts rest on one seed of each
   model ([others](#the-suites-in-full) where they were trained). Jobs join the seeds that are named beside them.
 - Controls know nothing: *guessing* draws answers, *untrained* is the same shape before training, *majority* gives the
-  most frequent answer. CORE and ChatCORE are centred, so that guessing is 0 and everything right is 100%.
+  most frequent answer. CORE and ChatCORE are centred, so that guessing is 0 and everything right is 100%. Two more are
+  shown where they were asked, and do not decide: an *n-gram* model of the same text, and *overlap*, which takes the
+  choice that shares most words with the story so far (so names and objects show who forgets, not who understands).
 - A sentence that repeats another is judged with it (`as ...`) and is not counted again.
 - The models are those of this repository, trained on two cores in hours. A sentence that says what no model of a size
   can do is refuted by one that does it; that these models fail does not show that others of their size, trained for

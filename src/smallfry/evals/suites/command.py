@@ -222,8 +222,8 @@ def _stories(settings: EvalSettings) -> _Suite:
         return found
 
     def controls() -> dict[str, SuiteResult]:
-        common = SuiteResult("stories", "majority", stories.story_majority(asked))
-        return {"majority": common}
+        known = {"majority": stories.story_majority(asked), "overlap": stories.story_overlap(asked)}
+        return {name: SuiteResult("stories", name, tasks) for name, tasks in known.items()}
 
     notes, more = _contaminated(settings, contamination.texts_of(asked.tasks))
     note = f"{len(asked.texts):,} stories of {asked.source}; temperature {stories.HOW.temperature}"

@@ -7,6 +7,7 @@ says how well it knows the language. Who names an OpenAI-compatible endpoint get
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import Counter
@@ -260,3 +261,35 @@ def true_measures(stories: Stories) -> dict[str, float]:
 def story_majority(stories: Stories) -> list[TaskResult]:
     """The control that always names the most frequent place of the answer."""
     return [majority(task) for task in stories.tasks]
+
+
+def story_overlap(stories: Stories, seed: int = 0) -> list[TaskResult]:
+    """The control that reads nothing and compares words: it takes the choice that shares most with the story so far.
+
+    A shared word counts ``log(N / df)``, the rarer among the N stories of the suite the more (inverse document
+    frequency, Spärck Jones 1972). Names and objects that come again are all found so: there a model is measured against
+    copying, not against guessing.
+
+    Args:
+        stories: The questions.
+        seed: Decides between choices that share as much.
+    """
+    rng = random.Random(seed)
+    df = Counter(word for text in stories.texts for word in _words(text))
+    found = []
+    for task in stories.tasks:
+        right = []
+        for row in task.rows:
+            known = _words(str(row["query"]))
+            shared = [
+                sum(math.log(len(stories.texts) / max(1, df[w])) for w in sorted(_words(choice) & known))
+                for choice in row["choices"]
+            ]  # fmt: skip
+            ties = [at for at, value in enumerate(shared) if value == max(shared)]
+            right.append(rng.choice(ties) == row["gold"])
+        found.append(TaskResult(task.name, len(right), len(right), np.array(right), dict(task.floors or {})))
+    return found
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z']+", text.lower()))
