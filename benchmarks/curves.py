@@ -20,7 +20,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720.0, 380.0, 60.0, 170.0, 34.0, 44.0
 COLOURS = ("#3f6db5", "#c26a1f", "#3a8f4d", "#a03f7a", "#6a6a6a", "#8a7a1f")
 TEXT = "text { font: 13px sans-serif; fill: #888 } path { fill: none; stroke-width: 2 } .grid { stroke: #8884 }"
 
-KINDS = {"likeliest": "greedy", "pass@1": "pass@1", "pass@8": "pass@8", "reward": "train_reward"}
+KINDS = {"likeliest": "greedy", "one drawn": "pass@1", "any of 8": "pass@8", "reward": "train_reward"}
 
 Curve = tuple[str, list[tuple[float, float]]]
 
@@ -70,14 +70,20 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = ["| model | parameters | tokens | held out | command |", "|---|---|---|---|---|"]
     for name, record in found.items():
         held = record.get("held_out") or {}
-        bits = f"{held['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in held else ""
+        bits = f"{held['bits_per_byte']:.3f} {_ends(held)} bits per byte" if "bits_per_byte" in held else ""
         after = record.get("after")
         if isinstance(after, dict) and "loss" in after:
-            bits = f"{after['loss']:.3f} nats a token of answers"
+            bits = f"{after['loss']:.3f} {_ends(after)} nats a token of answers"
         size = record.get("params") or record.get("parameters") or 0
         tokens = f"{record['tokens']:,}" if "tokens" in record else ""
         lines.append(f"| {name} | {size:,} | {tokens} | {bits} | `{record['command']}` |")
     return lines
+
+
+def _ends(measure: dict[str, Any]) -> str:
+    """A 95% interval."""
+    low, high = measure["ci"]
+    return f"[{low:.2f}, {high:.2f}]"
 
 
 def solved(found: dict[str, dict[str, Any]]) -> list[str]:
@@ -94,6 +100,16 @@ def solved(found: dict[str, dict[str, Any]]) -> list[str]:
             cells += [f"{_percent(test, key)}", f"{difference} [{low}, {high}]"]
         lines.append(f"| {' | '.join([*cells, _percent(test, 'any')])} |")
     return lines
+
+
+def _elsewhere(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What other problems than those it was rewarded for say, where they were asked."""
+    lines = [
+        f"GSM8K, {test['before']['n']} test problems, {name}: likeliest answer {_percent(test, 'greedy')}, one drawn "
+        f"{_percent(test, 'drawn')}, any of 8 {_percent(test, 'any')}."
+        for name, record in found.items() if (test := record["tests"].get("gsm8k"))
+    ]  # fmt: skip
+    return [*lines, ""] if lines else []
 
 
 def _percent(test: dict[str, Any], key: str) -> str:
@@ -117,7 +133,13 @@ def main() -> None:
         "Each folder has the record of a training (settings, seed, curve, data hashes) and, where it was asked, what",
         "`smallfry eval` said of the model, each with its command; stories260K is imported. A name that ends in `-s1`",
         "or `-s2` is another seed of the same training. This page is written by `python benchmarks/curves.py`.",
-        "", *table(found), "", "![Bits per byte while training](pretraining.svg)", "",
+        "", *table(found), "",
+        "Brackets are 95% intervals. Nats a token compare only models of one vocabulary: general-1m and chat-1m have",
+        "2,048 tokens, general-5m and chat-5m 4,096. general-1m and general-5m (seed 0) were trained when sections of",
+        "long documents were still held out one by one, with their neighbours in training: their bits per byte are",
+        "somewhat too good.", "",
+        "![Bits per byte while training](pretraining.svg)", "",
+        "The curves are of a part of the held-out text, the table of all of it.", "",
     ]  # fmt: skip
     reinforced = {name: record for name, record in found.items() if "tests" in record}
     if reinforced:
@@ -128,8 +150,9 @@ def main() -> None:
         draw(own, "reinforcing", f"Solved problems while reinforcing {name}", ("steps", "per cent"), shown, 0.0, 100.0)
         page += [
             "Held-out problems before and after rewards; intervals are those of the problems that were drawn.", "",
-            *solved(reinforced), "",
-            f"{name} while it was reinforced: validation problems solved, and the reward of its own answers.", "",
+            *solved(reinforced), "", *_elsewhere(reinforced),
+            f"{name} while it was reinforced, from the 20th step on: validation problems solved, and the reward of its",
+            "own answers.", "",
             f"![Solved problems while reinforcing {name}](reinforcing.svg)", "",
         ]  # fmt: skip
     (own / "README.md").write_text("\n".join(page), encoding="utf-8")

@@ -184,12 +184,12 @@ NAMES = {"clinc150": "CLINC150", "commands": "commands", "stories": "stories"}
 
 
 def blocks(record: dict[str, Any] | None) -> dict[str, list[str]]:
-    """The generated parts of docs/levers.md by name: ``table``, ``cost``, and one a lever."""
+    """The generated parts of docs/levers.md by name: ``short``, ``table``, ``cost``, and one a lever."""
     if record is None or not record["comparisons"]:
         nothing = ["Nothing is measured yet: `python benchmarks/levers.py --data DIR --write` does it."]
-        return {"table": nothing, "cost": nothing, **{lever.arm: nothing for lever in LEVERS}}
+        return {"short": nothing, "table": nothing, "cost": nothing, **{lever.arm: nothing for lever in LEVERS}}
     rows = record["comparisons"]
-    found = {"table": _table(rows), "cost": _cost(record)}
+    found = {"short": _short(rows), "table": _table(rows), "cost": _cost(record)}
     found |= {lever.arm: _sentences([row for row in rows if row["lever"] == lever.arm]) for lever in LEVERS}
     found["vocabulary"] += _text_read(record)
     found["tuning-alone"] += _text_before(rows)
@@ -247,29 +247,54 @@ def _cost(record: dict[str, Any]) -> list[str]:
     ]
 
 
+def _short(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A line a lever: the least and the most it is worth, by kind of measure, and in how many comparisons it helps."""
+    lines = [
+        "| lever | jobs, points | questions about stories, points | bits per byte saved | helps in | undecided |",
+        "|" + "---|" * 6,
+    ]  # fmt: skip
+    for lever in LEVERS:
+        mine = [row for row in rows if row["lever"] == lever.arm]
+        if not mine:
+            continue
+        jobs = [r for r in mine if r["task"] != "stories"]
+        bits = [r for r in mine if r["measure"] == "bits_per_byte"]
+        asked = [r for r in mine if r["task"] == "stories" and r not in bits]
+        words = [_shown(r) for r in mine if r["adjusted"] is not None]
+        cells = [f"{lever.number} {lever.title}", *(_range(part) for part in (jobs, asked, bits))]
+        cells += [f"{words.count('helps')} of {len(words)}", str(words.count("undecided"))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _range(rows: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    least, most = min(rows, key=lambda r: r["worth"]), max(rows, key=lambda r: r["worth"])
+    return " to ".join(_signed(r["measure"], r["worth"]) for r in (least, most))
+
+
 def _sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """One sentence a size: values, intervals, corrected p, and what that shows."""
+    """One sentence a size: where the lever helps, hurts or neither can be said; the table has the rest."""
     if not rows:
         return ["Not measured yet."]
     lines = []
     for size in dict.fromkeys(row["size"] for row in rows):
-        parts = [_part(row) for row in rows if row["size"] == size]
-        lines.append(f"At {size}: {'; '.join(parts)}.")
-    rows = [row for row in rows if row["adjusted"] is not None]
-    helps, hurts, open_ = (sum(_shown(row) == word for row in rows) for word in ("helps", "hurts", "undecided"))
-    lines += ["", f"Of {len(rows)} comparisons it helps in {helps}, hurts in {hurts}, and {open_} are undecided."]
+        here = [row for row in rows if row["size"] == size]
+        parts = []
+        for word, said in (("helps", "it helps"), ("hurts", "it hurts"), ("undecided", "undecided")):
+            found = [_part(row) for row in here if row["adjusted"] is not None and _shown(row) == word]
+            parts += [f"{said}: {', '.join(found)}"] * bool(found)
+        other = [_part(row) for row in here if row["adjusted"] is None]
+        parts += [f"other questions in the two arms, so not tested: {', '.join(other)}"] * bool(other)
+        lines.append(f"At {size}, {'; '.join(parts)}.")
     return lines
 
 
 def _part(row: dict[str, Any]) -> str:
-    measure = row["measure"]
-    low, high = (_signed(measure, x) for x in row["ci"])
-    unit = "bits per byte" if measure == "bits_per_byte" else "points"
-    value = f"{NAMES[row['task']]}, {TITLES[measure]}, {_signed(measure, row['worth'])} {unit} ({low} to {high}"
-    if row["adjusted"] is None:
-        return f"{value}), other questions in the two arms"
-    shown = {"helps": "it helps", "hurts": "it hurts", "undecided": "undecided"}[_shown(row)]
-    return f"{value}, p {_p(row['adjusted'], sign=True)}): {shown}"
+    unit = " bits per byte" if row["measure"] == "bits_per_byte" else ""
+    title = "" if unit else f" {TITLES[row['measure']]}"
+    return f"{NAMES[row['task']]}{title} {_signed(row['measure'], row['worth'])}{unit}"
 
 
 def _shown(row: dict[str, Any]) -> str:
@@ -287,10 +312,8 @@ def _signed(measure: str, value: float) -> str:
     return text.lstrip("+-") if float(text) == 0 else text
 
 
-def _p(value: float, sign: bool = False) -> str:
-    if value < 0.001:
-        return "< 0.001"
-    return f"{'= ' if sign else ''}{value:.3f}"
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def filled(text: str, parts: dict[str, list[str]]) -> str:
