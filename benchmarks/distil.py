@@ -40,7 +40,9 @@ from invent import spliced
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SIZE = "1m"
 SEEDS = (0, 1, 2)
-TEACHERS: dict[str, tuple[tuple[str, int], ...]] = {"": (), "3 x 1m": (("1m", 10), ("1m", 11), ("1m", 12))}
+TEACHERS: dict[str, tuple[tuple[str, int], ...]] = {
+    "": (), "1m": (("1m", 10),), "3 x 1m": (("1m", 10), ("1m", 11), ("1m", 12)), "5m": (("5m", 10),),
+}  # fmt: skip
 """Size and seed of each."""
 
 
@@ -70,6 +72,7 @@ class Arm:
         if not self.teachers:
             return "alone" if self.steps == 1.0 else f"alone, {self.steps:g} x the steps"
         parts = [f"from {self.teachers}, share {self.share:g}, T {self.temperature:g}"]
+        parts = parts if self.share else [f"labels of {self.teachers}"]
         parts += [f"{self.extra:g} x further inputs"] * bool(self.extra)
         parts += [f"{self.steps:g} x the steps"] * (self.steps != 1.0)
         return ", ".join(parts)
@@ -81,6 +84,9 @@ FEW = (
     Arm("3 x 1m", 0.9, 2.0), Arm("3 x 1m", 0.9, 2.0, extra=10.0), Arm("3 x 1m", 0.9, 2.0, extra=10.0, steps=5.0),
 )  # fmt: skip
 """What is chosen among, on validation rows with seed 0: where all rows have labels, and where few have."""
+CONTROLS = (Arm("1m", extra=10.0, steps=5.0), Arm("5m", 0.9, 2.0, extra=10.0, steps=5.0))
+"""What the chosen arm is held against besides: nothing but one teacher's labels, and one larger teacher. Nothing
+chooses them; both are asked the test rows."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,11 @@ class Task:
     def arms(self) -> tuple[Arm, ...]:
         """What is chosen among."""
         return FEW if self.labelled else WHOLE
+
+    @property
+    def controls(self) -> tuple[Arm, ...]:
+        """What is measured beside the chosen arm."""
+        return CONTROLS if self.labelled else ()
 
 
 TASKS = {
@@ -203,7 +214,7 @@ def train_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
     lessons: Any = batches(rows)
     # As many steps whatever the rows are: those that were invented take the place of repetitions.
     recipe = replace(recipe, epochs=recipe.epochs * arm.steps * steps / len(lessons.epoch(0)))
-    if arm.teachers:
+    if arm.share:
         teachers = [teacher(directory, form) for directory in directories]
         lessons = distilled(lessons, teachers, arm.share, arm.temperature, least=CHOICES)
     model = Transformer(shape, recipe.dropout)
@@ -273,6 +284,27 @@ def test_unit(unit: Unit, data: Path | None, out: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def beside(task: Task, data: Path | None, out: Path) -> dict[str, Any]:
+    """What needs no student: an SVM on the labelled rows, and the three teachers' common answer, to the test rows."""
+    from smallfry.assessment.work import score_answers
+    from smallfry.baselines.linear import fit_svm
+    from smallfry.tuning.teachers import Committee, JobTeacher
+
+    job, _ = load(task, data)
+    inputs = [e.input for e in job.test]
+    svm = fit_svm(job)
+    three = Committee([JobTeacher(out / "models" / Unit(task.name, *t).key) for t in TEACHERS["3 x 1m"]], job.labels)
+    answers = {"svm": [p.output for p in svm.predict(inputs)], "three teachers together": three.outputs(inputs)}
+    found = {}
+    for name, given in answers.items():
+        scores = score_answers(job, [[output, 1.0] for output in given], "test")
+        right = "".join(str(int(x)) for x in scores.per_item)
+        found[name] = {"label": name, "test": float(scores.score), "n_test": scores.n, "right": right}
+    path = out / "units" / f"{Unit(task.name, SIZE, 0).key}-beside.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
 def work(unit: Unit, what: str, data: Path | None, out: Path) -> dict[str, Any]:
     """In a worker: train or test, and store the result."""
     path = out / "units" / f"{unit.key}.json"
@@ -305,6 +337,11 @@ class Plan:
         path = self.out / "units" / f"{unit.key}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
+    def beside(self, task: str) -> dict[str, Any]:
+        """What needs no student; empty where it is not there."""
+        path = self.out / "units" / f"{Unit(task, SIZE, 0).key}-beside.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
     def chosen(self, task: str) -> Arm | None:
         """The arm that is best on the validation rows with seed 0; None until all were tried."""
         arms = TASKS[task].arms
@@ -321,14 +358,15 @@ class Plan:
         """Everything that can be done now and is not done, in order."""
         found: list[tuple[Unit, str]] = []
         for task in self.tasks:
-            teachers = [Unit(task, *t) for arm in TASKS[task].arms for t in TEACHERS[arm.teachers]]
+            wanted_by = (*TASKS[task].arms, *TASKS[task].controls)
+            teachers = [Unit(task, *t) for arm in wanted_by for t in TEACHERS[arm.teachers]]
             ready = {unit.key for unit in teachers if self.result(unit)}
             found += [(unit, "train") for unit in dict.fromkeys(teachers)]
             found += [(Unit(task, SIZE, seed), "train") for seed in SEEDS]
             arms = [arm for arm in TASKS[task].arms if all(Unit(task, *t).key in ready for t in TEACHERS[arm.teachers])]
             found += [(Unit(task, SIZE, 0, arm), "train") for arm in arms]
             if (best := self.chosen(task)) is not None:
-                for arm in (best, self.long(task, best), ALONE):
+                for arm in (best, self.long(task, best), ALONE, *TASKS[task].controls):
                     units = [Unit(task, SIZE, seed, arm) for seed in SEEDS]
                     found += [(unit, "train") for unit in units]
                     found += [(unit, "test") for unit in units if self.result(unit)]
@@ -379,8 +417,10 @@ def compare(a: np.ndarray, b: np.ndarray, typical: float) -> dict[str, Any]:
 
 
 def compare_arms(arms: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Student against alone and against long, and long against alone, where they are there."""
-    pairs = [(x, y) for x, y in (("student", "alone"), ("student", "long"), ("long", "alone")) if {x, y} <= set(arms)]
+    """The student against every other arm, and every other against the model alone, where they are there."""
+    others = [name for name in arms if name not in ("student", "alone")]
+    pairs = [("student", name) for name in ("alone", *others)] + [(name, "alone") for name in others]
+    pairs = [(x, y) for x, y in pairs if {x, y} <= set(arms)]
     spreads = [float(np.var(arms[x].mean(axis=1) - arms[y].mean(axis=1), ddof=1)) for x, y in pairs]
     typical = math.sqrt(float(np.mean(spreads))) if spreads else 0.0
     return {f"{x} against {y}": compare(arms[x], arms[y], typical) for x, y in pairs}
@@ -400,7 +440,7 @@ def summary(plan: Plan) -> dict[str, Any]:
     for task in plan.tasks:
         alone = [plan.result(Unit(task, SIZE, seed)) for seed in SEEDS]
         tried = [plan.result(Unit(task, SIZE, 0, arm)) for arm in TASKS[task].arms]
-        teachers = [Unit(task, *t) for each in TEACHERS.values() for t in each]
+        teachers = list(dict.fromkeys(Unit(task, *t) for each in TEACHERS.values() for t in each))
         entry: dict[str, Any] = {
             "alone": brief(alone), "tried": brief(tried), "teachers": brief(plan.result(u) for u in teachers),
         }  # fmt: skip
@@ -409,6 +449,8 @@ def summary(plan: Plan) -> dict[str, Any]:
         if (best := plan.chosen(task)) is not None:
             entry["chosen"] = best.label
             arms = {"alone": ALONE, "student": best, "long": plan.long(task, best)}
+            arms |= {arm.label: arm for arm in TASKS[task].controls}
+            entry["controls"] = [arm.label for arm in TASKS[task].controls]
             tested = {}
             for name, arm in arms.items():
                 found = [plan.result(Unit(task, SIZE, seed, arm)) for seed in SEEDS]
@@ -416,6 +458,12 @@ def summary(plan: Plan) -> dict[str, Any]:
                 if all("right" in r for r in found):
                     tested[name], entry["n_test"] = right(found), found[0]["n_test"]
             entry |= compare_arms(tested)
+            entry["beside"] = {}
+            for name, one in plan.beside(task).items():
+                entry["beside"][name] = {"test": one["test"], "student": None}
+                if "student" in tested:
+                    again = np.repeat(right([one]), len(SEEDS), 0)
+                    entry["beside"][name]["student"] = compare(tested["student"], again, 0.0)
         if entry["alone"] or entry["teachers"]:
             record["jobs"][task] = entry
     return record
@@ -433,7 +481,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if not args.write:
-        run(Plan(args.out, args.jobs, args.only), args.data, args.workers, args.minutes)
+        plan = Plan(args.out, args.jobs, args.only)
+        run(plan, args.data, args.workers, args.minutes)
+        for name in args.jobs:
+            if TASKS[name].labelled and plan.chosen(name) is not None and not plan.beside(name):
+                beside(TASKS[name], args.data, args.out)
     if args.write and not args.out.is_dir():  # no unit is here, but what came of them is
         record = json.loads((RESULTS / "distil.json").read_text(encoding="utf-8"))
     else:
