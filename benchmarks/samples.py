@@ -68,8 +68,8 @@ def pages(record: dict[str, Any]) -> dict[str, str]:
         f"Written by our own models of children's stories ([how](results/own), `{record['command']}`): beginnings "
         f"fixed beforehand, one answer each at temperature 0.7 with seed 0, of up to {MOST} tokens, where some are cut "
         "off; nothing else is left out or changed. "
-        "Bold is what was given. Names and things mostly stay; most plots do not hold together, and some sentences are no "
-        "English. Nobody graded them: [the measurements](assessment.md) count names, endings and repetition only.\n"
+        "Bold is what was given. Names and things mostly stay; most plots do not hold together, and some sentences are "
+        "no English. Nobody graded them: [the measurements](assessment.md) count names, endings and repetition only.\n"
     )
     texts = record["written"]
     all_of = [f"# Twenty stories of the 5M model\n\n{head}"]
