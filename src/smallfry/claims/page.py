@@ -81,7 +81,8 @@ def render(claims: Claims, judgements: Sequence[Judgement], results: Results, ba
         "## In short",
         _short(claims, results, base),
         "## Verdicts",
-        f"{cells.SEEN}, {cells.CAUTION} and other words are explained [below](#how-to-read-it).",
+        f"{cells.SEEN}, {cells.CAUTION} and other words are explained [below](#how-to-read-it). *can* and *cannot* say "
+        "in which of its lists the founding document has a sentence: at a supported *cannot* these models fail.",
         _counts(judgements),
         *_overview(judgements),
     ]
@@ -138,7 +139,7 @@ def _overview(judgements: Sequence[Judgement]) -> list[str]:
     parts = []
     for verdict in ("refuted", "supported", "undecided"):
         lines = [
-            f"- line {j.claim.line}, `{j.claim.id}`: {cells.sentence(j.claim)}{cells.marks(j)}"
+            f"- line {j.claim.line}, `{j.claim.id}`, {j.claim.kind}: {cells.sentence(j.claim)}{cells.marks(j)}"
             for j in judgements if j.verdict == verdict and not j.claim.same_as
         ]  # fmt: skip
         if lines:
