@@ -287,13 +287,13 @@ def test_other_seeds_stand_beside_the_one_that_is_judged(root: Path) -> None:
             "measures": [], "controls": {}, "n": 1000,
         })  # fmt: skip
 
-    stored("general-1m", 0.58)
+    stored("stories-1m", 0.58)
     before = page(root)
-    assert "from other seeds" not in before and "general-1m-s1" in before  # in the plan
-    stored("general-1m-s2", 0.601)
+    assert "from other seeds" not in before and "stories-1m-s1" in before  # in the plan
+    stored("stories-1m-s2", 0.601)
     after = page(root)
-    shown = next(line for line in after.splitlines() if "general-1m-s2](" in line)
-    assert "general-1m](" in shown and "general-1m-s1" not in shown and "2.1 points" in shown
+    shown = next(line for line in after.splitlines() if "stories-1m-s2](" in line)
+    assert "stories-1m](" in shown and "stories-1m-s1" not in shown and "2.1 points" in shown
     judged = [j for j in judge(CLAIMS, Results(root, CLAIMS)) if any("-s2/" in f.file for f in j.found)]
     assert not judged  # no criterion reads another seed
 
