@@ -25,17 +25,8 @@ from smallfry.training.epochs import CountedData
 from smallfry.training.loss import loss_of
 from smallfry.training.microbatch import MicroBatches
 from smallfry.training.parallel import World
-from smallfry.tuning.soft import distilled
-from smallfry.tuning.teachers import (
-    LogitTeacher,
-    OwnNetwork,
-    WriterTeacher,
-    form_of,
-    load_teacher,
-    soft_targets,
-    tokenizer_of,
-    tokenizers_agree,
-)
+from smallfry.tuning.soft import LogitTeacher, OwnNetwork, distilled, soft_targets
+from smallfry.tuning.teachers import WriterTeacher, form_of, load_teacher, tokenizer_of, tokenizers_agree
 
 WORDS = ("red", "blue", "green", "big", "small", "fast", "slow", "round", "old", "new")
 LABELS = ("colour", "size", "speed", "other")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,47 @@ def test_other_weights_do_not_go_on(tuned: Path, tmp_path: Path) -> None:
     solver(model, 1)
     with pytest.raises(SmallfryError, match="has other weights than when the run was begun"):
         reinforce("", [], tmp_path / "out", resume=True)
+
+
+def asked_for(path: Path, numbers: Sequence[int], split: str) -> Path:
+    rows = [{"question": f"What is {i} plus 2?", "answer": f"#### {i + 2}", "split": split} for i in numbers]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("split", "other"), [("train", range(1, 21)), ("valid", range(100, 108)), ("test", range(200, 203))]
+)
+def test_other_problems_do_not_go_on(tuned: Path, tmp_path: Path, split: str, other: range) -> None:
+    given = {"train": range(20), "valid": range(100, 120), "test": range(200, 220)}
+    files = {name: tmp_path / f"{name}.jsonl" for name in given}
+    sources = ["arithmetic", *(str(asked_for(files[name], numbers, name)) for name, numbers in given.items())]
+    with pytest.raises(SmallfryError, match="interrupted"):
+        reinforce(tuned, sources, tmp_path / "out", watcher=Stopping(1), **REINFORCED)
+    asked_for(files[split], other, split)
+    with pytest.raises(SmallfryError, match=r"test\.jsonl: has other problems than when the run was begun") as error:
+        reinforce("", [], tmp_path / "out", resume=True)
+    assert "\n" not in str(error.value)
+    asked_for(files[split], given[split], split)
+    assert reinforce("", [], tmp_path / "out", resume=True).steps == 6
+
+
+def test_another_file_of_gsm8k_does_not_go_on(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("smallfry.tuning.reinforce"), "_GSM8K_NEW", 16)
+    path = asked_for(tmp_path / "gsm8k.jsonl", range(5), "test")
+    with pytest.raises(SmallfryError, match="interrupted"):
+        reinforce(tuned, ["arithmetic"], tmp_path / "out", watcher=Stopping(1), gsm8k=str(path), **REINFORCED)
+    asked_for(path, range(1, 6), "test")
+    with pytest.raises(SmallfryError, match=r"gsm8k\.jsonl: has other problems than when the run was begun"):
+        reinforce("", [], tmp_path / "out", resume=True)
+    record = read_json(tmp_path / "out" / "reinforce.json")
+    del record["data"]  # an earlier version's, which says only how many problems there were
+    (tmp_path / "out" / "reinforce.json").write_text(json.dumps(record), encoding="utf-8")
+    asked_for(path, range(6), "test")
+    with pytest.raises(SmallfryError, match=r"gsm8k\.jsonl: has other problems than when the run was begun"):
+        reinforce("", [], tmp_path / "out", resume=True)
+    asked_for(path, range(5), "test")
+    assert reinforce("", [], tmp_path / "out", resume=True).tests["gsm8k"]["after"].n == 5
 
 
 def test_what_cannot_be_reinforced_is_refused_and_leaves_nothing(tuned: Path, tmp_path: Path) -> None:

@@ -238,6 +238,16 @@ def test_measured_answers_are_those_of_the_loss() -> None:
             {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]},
         ]}, 'user:a assistant:{"name": "f", "arguments": {"x": 1}}'),
         ({"messages": [
+            {"role": "user", "content": "a"}, {"role": "assistant", "content": ""},
+            {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"},
+            {"role": "user", "content": " "}, {"role": "assistant", "content": "d"},
+        ]}, "user:a assistant:b user:c assistant:d"),
+        ({"messages": [
+            {"role": "user", "content": "a"}, {"role": "assistant", "content": "\n"},
+            {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"},
+            {"role": "user", "content": ""}, {"role": "assistant", "content": "e"},
+        ]}, "user:c assistant:d"),
+        ({"messages": [
             {"role": "assistant", "content": "hello"}, {"role": "user", "content": "a"},
             {"role": "user", "content": "aa"}, {"role": "system", "content": "s"},
             {"role": "assistant", "content": "b"}, {"role": "assistant", "content": "bb"},
@@ -285,9 +295,34 @@ def test_bad_rows_are_left_out_counted_and_the_first_is_told(tmp_path: Path) -> 
     assert f"{path}, line 4: turn 1 has the role 'narrator'" in read.notes[0] and "2 of 40" in read.notes[0]
 
 
+def test_blank_questions_and_answers_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows: list[Any] = exchanges(40)
+    rows[3] = {"instruction": "Say it", "output": ""}
+    rows[7] = {"instruction": " ", "input": "", "output": "It."}
+    rows[9] = {"messages": [
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Say it"},
+        {"role": "assistant", "content": " \n"}, {"role": "user", "content": "Well?"},
+        {"role": "assistant", "content": "Well."},
+    ]}  # fmt: skip
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    read = read_conversations([str(path)])
+    found = [*read.train, *read.valid]
+    assert len(found) == 38 and all(message.content.strip() for each in found for message in each)
+    assert talk(("system", "Be kind."), ("user", "Well?"), ("assistant", "Well.")) in found
+    assert read.counts["exchanges with a blank answer"] == 2 and read.counts["exchanges with a blank question"] == 1
+    assert read.counts["rows without an answer"] == 2
+    start = open_model(str(save(tmp_path / "tiny")))
+    told = dict(ChatTuning(TuneSettings("tiny", (str(path),), tokens=600), start, read, None, None).lines())
+    assert told["exchanges with a blank answer"] == "2" and told["exchanges with a blank question"] == "1"
+
+
 @pytest.mark.parametrize(
     ("rows", "match"),
     [
+        (
+            [{"instruction": "Say it", "output": ""}] * 3,
+            r"to learn from \(3 exchanges with a blank answer, 3 rows without an answer\); expected a col",
+        ),
         (
             [{"text": "a"}] * 3,
             r"line 1: no conversation in columns text \(and 2 more of 3 rows\); expected a col",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,12 @@ from smallfry.job import Job
 from smallfry.predictor import ModelPredictor
 from smallfry.tokenizer import Tokenizer
 from smallfry.tuning import tune
+from smallfry.tuning.asking import Kept
 from smallfry.tuning.extend import extend_model, extend_tokenizer
 from smallfry.tuning.jobs import JobTuning
 from smallfry.tuning.record import TuneSettings
-from smallfry.tuning.teachers import Committee, JobTeacher
-from smallfry.tuning.teaching import read_inputs, read_questions
+from smallfry.tuning.teachers import Committee, JobTeacher, WriterTeacher
+from smallfry.tuning.teaching import Teaching, read_inputs, read_questions
 from tests.test_tuning import Recorder, terminate
 from tests.tuning_models import COLOURS, TEXT, THINGS, TOKENIZER, exchanges, network, save, write_rows
 
@@ -234,15 +238,90 @@ def test_a_chat_student_of_the_teachers_tokenizer_and_one_with_another(tmp_path:
         tune(other, data, out=tmp_path / "no", teacher=str(teacher), write=5)
 
 
+def test_a_run_does_not_go_on_with_another_teacher(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "chat.jsonl", exchanges(60))
+    teacher, out = tmp_path / "teacher", tmp_path / "run"
+    tune(save(tmp_path / "tiny"), data, out=teacher, epochs=8.0, lr_scale=1.0)
+    first = read_json(teacher / "smallfry.json")["weights_sha256"]
+    for source, model in (("distributions", save(tmp_path / "same")), ("texts", other_words(tmp_path / "other"))):
+        out = tmp_path / source
+        with pytest.raises(SmallfryError, match="interrupted"):
+            tune(model, data, out=out, epochs=2.0, teacher=str(teacher), max_new=12, watcher=Recorder(1, terminate))
+        assert read_json(out / "tune.json")["teachers"] == [{"name": str(teacher), "weights_sha256": first}]
+    shutil.copytree(teacher, tmp_path / "put away")
+    tune(tmp_path / "tiny", data, out=teacher, epochs=4.0, lr_scale=1.0, force=True)
+    for source in ("distributions", "texts"):
+        with pytest.raises(
+            SmallfryError, match="teacher has other weights than when the run was begun; put it ba"
+        ) as e:
+            tune(out=tmp_path / source, resume=True)
+        assert "\n" not in str(e.value)
+    shutil.rmtree(teacher)
+    shutil.copytree(tmp_path / "put away", teacher)
+    tune(out=tmp_path / "texts", resume=True)
+    card = read_json(tmp_path / "texts" / "smallfry.json")
+    assert card["tuning"]["teachers"] == [{"name": str(teacher), "weights_sha256": first}]
+    tune(tmp_path / "texts", data, out=tmp_path / "next", epochs=0.2)
+    assert read_json(tmp_path / "next" / "smallfry.json")["lineage"][-1]["teachers"] == card["tuning"]["teachers"]
+
+
+def test_a_teacher_is_known_before_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_rows(tmp_path / "chat.jsonl", exchanges(60))
+    teacher, out = tmp_path / "teacher", tmp_path / "run"
+    tune(save(tmp_path / "tiny"), data, out=teacher, epochs=8.0, lr_scale=1.0)
+    with monkeypatch.context() as patch, pytest.raises(SmallfryError, match="no more; 5 answers are kept"):
+        patch.setattr(WriterTeacher, "answer", failing(WriterTeacher.answer, 5))
+        tune(other_words(tmp_path / "other"), data, out=out, epochs=0.5, teacher=str(teacher), max_new=12)
+    tune(tmp_path / "tiny", data, out=teacher, epochs=4.0, lr_scale=1.0, force=True)
+    with pytest.raises(SmallfryError, match="has other weights than when the run was begun"):
+        tune(out=out, resume=True)
+    assert len(Kept(out / "run" / "answers-0.jsonl")) == 5
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_rows(tmp_path / "chat.jsonl", exchanges(60))
+    teacher, out = tmp_path / "teacher", tmp_path / "run"
+    tune(save(tmp_path / "tiny"), data, out=teacher, epochs=8.0, lr_scale=1.0)
+    with monkeypatch.context() as patch:  # it kept answers by the teacher's name, and did not say who it was
+        patch.setattr(Teaching, "_store", lambda self, name, _: Kept(self.kept / f"{name}.jsonl"))
+        with pytest.raises(SmallfryError, match="interrupted"):
+            tune(
+                other_words(tmp_path / "other"), data, out=out, epochs=2.0, teacher=str(teacher), max_new=12,
+                watcher=Recorder(1, terminate),
+            )  # fmt: skip
+    record = read_json(out / "tune.json")
+    del record["teachers"]
+    (out / "tune.json").write_text(json.dumps(record), encoding="utf-8")
+    monkeypatch.setattr(WriterTeacher, "answer", failing(WriterTeacher.answer, 0))
+    tune(out=out, resume=True)
+    assert read_json(out / "smallfry.json")["tuning"]["teachers"] is None
+    assert "teachers" not in read_json(out / "tune.json")
+
+
+def other_words(path: Path) -> Path:
+    """A model whose tokenizer is no teacher's here."""
+    return save(path, Tokenizer.train(TEXT, 300))
+
+
+def failing(answer: Any, after: int) -> Any:
+    """A teacher's way of answering that breaks off after some answers."""
+
+    def some(*asked: Any) -> Iterator[Any]:
+        yield from islice(answer(*asked), after)
+        raise SmallfryError("no more")
+
+    return some
+
+
 def test_questions_and_inputs_are_read(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [
         {"prompt": " hello "}, {"messages": [{"role": "user", "content": "why?"}]},
-        {"prompt": "x", "response": "y"},
+        {"prompt": "x", "response": "y"}, {"prompt": " "}, {"prompt": "z", "response": ""},
     ])  # fmt: skip
     found = [[(m.role, m.content) for m in c] for c in read_questions(str(path))]
     assert found == [
         [("user", "hello"), ("assistant", "")], [("user", "why?"), ("assistant", "")],
-        [("user", "x"), ("assistant", "y")],
+        [("user", "x"), ("assistant", "y")], [("user", "z"), ("assistant", "")],
     ]  # fmt: skip
     with pytest.raises(SmallfryError, match="line 1: nothing to ask in other"):
         read_questions(str(write_rows(tmp_path / "b.jsonl", [{"other": 1}])))

@@ -23,6 +23,19 @@ _LONGEST_WAIT = 60.0  # seconds that a busy endpoint may ask us to wait
 _WAITS = (1.0, 4.0)  # seconds between tries
 
 
+class UnansweredError(SmallfryError):
+    """One conversation got no answer; another may get one.
+
+    Args:
+        message: For the user.
+        reason: What the endpoint did, without its address.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def is_address(source: str) -> bool:
     """Whether a source is the address of an endpoint rather than a file.
 
@@ -66,7 +79,7 @@ class Endpoint:
     def complete(
         self, messages: Sequence[Mapping[str, str]], max_tokens: int | None = None, temperature: float = 0.0
     ) -> str:
-        """The answer to a conversation.
+        """The answer to a conversation; empty where the endpoint answers with no text, as one does that only thought.
 
         An endpoint that is busy (429), broken for the moment (5xx), silent or cut off is asked three times. Redirects
         are not followed: a key is for the address that was named.
@@ -77,7 +90,9 @@ class Endpoint:
             temperature: 0 takes the likeliest.
 
         Raises:
-            SmallfryError: The endpoint cannot be reached, refuses, or does not answer with a chat completion.
+            UnansweredError: It refuses this conversation, breaks off, or answers with something else than a chat
+                completion.
+            SmallfryError: It cannot be reached, or does not accept the key (401, 403).
         """
         if not is_address(self.url):
             raise SmallfryError(f"{self.option} {self.url}: expected an address such as http://127.0.0.1:8000/v1")
@@ -88,15 +103,21 @@ class Endpoint:
             try:
                 return _content(self._sent(body))
             except urllib.error.HTTPError as error:
+                error.close()
                 if wait is None or (error.code != 429 and error.code < 500):
-                    hint = f"; a key goes into {self.key}" if self.key and error.code in (401, 403) else ""
-                    raise self._error(f"answered {error.code} {error.reason}{hint}") from None
+                    if error.code not in (401, 403):
+                        raise self._unanswered(f"answered {error.code} {error.reason}") from None
+                    hint = f"; a key goes into {self.key}" if self.key else ""
+                    raise SmallfryError(self._told(f"answered {error.code} {error.reason}{hint}")) from None
                 wait = _asked_to_wait(error, wait)
             except (OSError, http.client.HTTPException) as error:
                 if wait is None or not _passing(error):
-                    raise self._error(f"no usable answer ({_reason(error)}); is it running?") from None
+                    text = f"no usable answer ({_reason(error)}); is it running?"
+                    if isinstance(error, urllib.error.URLError):  # no connection, or none that took the question
+                        raise SmallfryError(self._told(text)) from None
+                    raise self._unanswered(text) from None
             except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-                raise self._error(f"no usable answer ({error}); expected a chat completion") from None
+                raise self._unanswered(f"no usable answer ({error}); expected a chat completion") from None
             time.sleep(wait * self.patience)
         raise AssertionError("unreachable")
 
@@ -131,16 +152,24 @@ class Endpoint:
             raise SmallfryError(f"{self.key}: holds characters that are of no key; set it to the key alone")
         return key
 
-    def _error(self, text: str) -> SmallfryError:
+    def _unanswered(self, text: str) -> UnansweredError:
+        return UnansweredError(self._told(text), self._line(text))
+
+    def _told(self, text: str) -> str:
+        return f"{self.option} {self.shown}: {self._line(text)}"
+
+    def _line(self, text: str) -> str:
         """One line, in which the key does not stand even where the endpoint repeats it."""
         key = self._key()
         line = " ".join(text.split())[:300]
-        return SmallfryError(f"{self.option} {self.shown}: {line.replace(key, '***') if key else line}")
+        return line.replace(key, "***") if key else line
 
 
 def _content(reply: bytes) -> str:
-    """The text of a chat completion."""
+    """The text of a chat completion; null, where a model refused or ran out of tokens while it thought, is none."""
     content = json.loads(reply)["choices"][0]["message"]["content"]
+    if content is None:
+        return ""
     if not isinstance(content, str):
         raise TypeError("the message holds no text")
     return content

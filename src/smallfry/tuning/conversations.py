@@ -7,7 +7,8 @@ sets write differently is brought into that form by fixed rules:
 - what a tool gave (roles ``tool``, ``observation``, ...) is a user's turn: the model is given it and does not learn it;
 - a call of a tool (role ``tool_call``, or an assistant's ``tool_calls``) is what an assistant says;
 - a system message in the middle stands before the user's next words;
-- an answer before any question, and a question behind the last answer, are left out.
+- an answer before any question, and a question behind the last answer, are left out;
+- an exchange whose question or answer is blank is left out: a model would learn to say nothing, or to speak unasked.
 """
 
 from __future__ import annotations
@@ -125,7 +126,9 @@ def read_conversations(sources: Sequence[str], seed: int = 0, limit: int | None 
         read.valid += valid
     _keep_apart(read, tally)
     if not read.train:
-        raise SmallfryError(f"{', '.join(read.names)}: no conversation to learn from; expected {EXPECTED}")
+        counted = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.items()))
+        told = f" ({counted})" if counted else ""
+        raise SmallfryError(f"{', '.join(read.names)}: no conversation to learn from{told}; expected {EXPECTED}")
     read.counts = {
         "conversations": len(read.train), "held out": len(read.valid),
         "turns": sum(len(c) for c in read.train), **dict(sorted(tally.items())),
@@ -311,12 +314,14 @@ def _call(call: Any) -> str:
     return json.dumps({"name": function["name"], "arguments": function.get("arguments")}, ensure_ascii=False)
 
 
-def normal(turns: Sequence[Message], tally: Counter[str]) -> Conversation:
+def normal(turns: Sequence[Message], tally: Counter[str], blank: bool = False) -> Conversation:
     """Turns in the one form that is learned: an optional system message, then user and assistant in turn.
 
     Args:
         turns: As they were written.
-        tally: Counts ``answers without a question`` and ``questions without an answer``, which are left out.
+        tally: Counts ``answers without a question``, ``questions without an answer``, ``exchanges with a blank
+            question`` and ``exchanges with a blank answer``, which are left out.
+        blank: Whether answers without words stay: as places for a teacher's.
 
     Returns:
         The conversation; empty where no answer is left.
@@ -330,9 +335,9 @@ def normal(turns: Sequence[Message], tally: Counter[str]) -> Conversation:
         elif turn.role == "assistant" and not found:
             tally["answers without a question"] += 1
         elif found and found[-1].role == turn.role == "assistant":  # a system message between waits for the user
-            found[-1] = Message("assistant", f"{found[-1].content}\n{turn.content}")
+            found[-1] = Message("assistant", f"{found[-1].content}\n{turn.content}".strip())
         elif found and found[-1].role == turn.role:
-            found[-1] = Message("user", "\n".join([found[-1].content, "\n\n".join([*between, turn.content])]))
+            found[-1] = Message("user", "\n".join([found[-1].content, "\n\n".join([*between, turn.content])]).strip())
             between = []
         elif turn.role == "user":
             found.append(Message("user", "\n\n".join([*between, turn.content])))
@@ -342,8 +347,22 @@ def normal(turns: Sequence[Message], tally: Counter[str]) -> Conversation:
     if found and found[-1].role == "user":
         tally["questions without an answer"] += 1
         found.pop()
+    found = _worded(found, tally, blank)
     head = [Message("system", "\n\n".join(system))] if any(system) and found else []
     return (*head, *found)
+
+
+def _worded(turns: Sequence[Message], tally: Counter[str], blank: bool) -> list[Message]:
+    """The exchanges in which both sides say something."""
+    found: list[Message] = []
+    for ask, answer in zip(turns[::2], turns[1::2], strict=True):
+        if not ask.content.strip():
+            tally["exchanges with a blank question"] += 1
+        elif not answer.content.strip() and not blank:
+            tally["exchanges with a blank answer"] += 1
+        else:
+            found += [ask, answer]
+    return found
 
 
 # ---- held out -------------------------------------------------------------------------------------------------------

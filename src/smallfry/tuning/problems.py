@@ -141,7 +141,7 @@ def read_problems(
     facts = {
         "sources": list(sources), "train": len(train), "valid": len(parts["valid"]), "test": len(parts["test"]),
         "left_out": len(parts["train"]) - len(train), "train_sha256": digest(train),
-        "test_sha256": digest(parts["test"]),
+        "valid_sha256": digest(parts["valid"]), "test_sha256": digest(parts["test"]),
     }  # fmt: skip
     return Problems(train, parts["valid"], parts["test"], facts)
 

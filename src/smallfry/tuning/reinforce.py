@@ -1,7 +1,8 @@
 """From a model that solves some problems to one that solves more: draw answers, keep what was right, measure.
 
 The output directory holds ``run/`` (the training's saves, and ``steps.jsonl`` with a line a step), ``reinforce.json``
-(settings, what was measured before, the result) and the model's files. Every stage goes on where it was stopped.
+(settings, hashes of the model and the problems, what was measured before, the result) and the model's files. Every
+stage goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from smallfry.train import Measured, Progress, Recipe, Trained, train
 from smallfry.training.parallel import World
 from smallfry.training.rundir import RunDirectory, terminate_as_interrupt
 from smallfry.tuning.passes import Passes, compare, measure
-from smallfry.tuning.problems import Problem, Problems, read_problems, read_test
+from smallfry.tuning.problems import Problem, Problems, digest, read_problems, read_test
 from smallfry.tuning.record import Silent, Watcher
 from smallfry.tuning.reinforced import Reinforced, ReinforceSettings
 from smallfry.tuning.rollouts import Answerer, Rollouts
@@ -82,6 +83,7 @@ class _Reinforcing:
         self.settings = ReinforceSettings()
         self.before: dict[str, Any] | None = None  # by name of the test set
         self.source: dict[str, Any] | None = None  # name and hash of the model it began with
+        self.data: dict[str, Any] | None = None  # counts and hashes of the problems that `before` was measured on
 
     # ---- the directory ----------------------------------------------------------------------------------------------
 
@@ -101,6 +103,7 @@ class _Reinforcing:
         try:
             stored = ReinforceSettings.from_dict(found["settings"])
             self.before, self.source = found["before"], found["source"]
+            self.data = dict(found["data"]) if found.get("data") else None
             done = Reinforced.from_dict(found["result"]) if found["result"] else None
             for name in self.before or {}:
                 Passes.from_dict((self.before or {})[name])
@@ -114,7 +117,7 @@ class _Reinforcing:
 
     def _record(self, result: Reinforced | None = None) -> None:
         self.directory.write({
-            "settings": asdict(self.settings), "source": self.source, "before": self.before,
+            "settings": asdict(self.settings), "source": self.source, "data": self.data, "before": self.before,
             "result": result and result.to_dict(),
         }, begun=self.before is not None)  # fmt: skip
 
@@ -138,6 +141,8 @@ class _Reinforcing:
         tests = {"test": sample(problems.test, asked.limit)}
         if gsm8k:
             tests["gsm8k"] = sample(gsm8k, asked.limit)
+        data = {"problems": problems.facts, "gsm8k": digest(gsm8k) if gsm8k else None}
+        self._unchanged(data, tests)
         recipe = recipe_of(asked, model)
         self.watcher.decided(lines_of(asked, recipe, problems))
         if self.before is None:
@@ -148,6 +153,7 @@ class _Reinforcing:
                     f"{asked.model}: solves none of {len(tests['test']):,} problems in {asked.tries} tries each, so "
                     "there is nothing to reinforce; tune it on worked solutions first, or take easier --levels"
                 )
+            self.data = data
             self._record()
         trained, rollouts = self._train(model, start, problems, recipe)
         after = {name: self._measure(trained.model, tokenizer, test, name) for name, test in tests.items()}
@@ -169,6 +175,23 @@ class _Reinforcing:
             )
         self.source = start.tuned_from
         return start
+
+    def _unchanged(self, data: dict[str, Any], tests: dict[str, list[Problem]]) -> None:
+        """Refuse to go on with other problems than those that were measured before.
+
+        The record of an earlier version says only how many were.
+        """
+        begun = self.data or data
+        for key, test, source in (
+            ("problems", "test", " ".join(self.settings.problems)), ("gsm8k", "gsm8k", self.settings.gsm8k)
+        ):  # fmt: skip
+            measured = (self.before or {}).get(test)
+            other = measured is not None and measured["n"] != len(tests.get(test, ()))
+            if other or begun.get(key) != data[key]:
+                raise SmallfryError(
+                    f"{source}: has other problems than when the run was begun; put them back, or use --force to start "
+                    "again"
+                )
 
     def _fitting(self, problems: Problems, start: Start) -> Problems:
         """Problems whose question leaves room for an answer in training; tests keep all."""

@@ -1,8 +1,8 @@
 """From a model and data to a tuned model: read, plan, measure, train, measure again, model directory.
 
-The output directory holds ``run/`` (the training's saves), ``tune.json`` (settings, plan, what was measured before the
-first step) and the model's files. Every stage goes on where it was stopped. Of several processes that train together,
-one prints and writes; the others only train.
+The output directory holds ``run/`` (the training's saves, what teachers said), ``tune.json`` (settings, teachers, plan,
+what was measured before the first step) and the model's files. Every stage goes on where it was stopped. Of several
+processes that train together, one prints and writes; the others only train.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from smallfry.tuning.conversations import read_conversations
 from smallfry.tuning.kinds import kind_of
 from smallfry.tuning.record import Plan, Silent, Tuned, TuneSettings, Watcher
 from smallfry.tuning.start import Start, fresh_model, is_size, open_model, with_dropout
+from smallfry.tuning.teachers import identity_of, tokenizer_of
 from smallfry.tuning.teaching import Teaching
 
 FORMAT = "smallfry-tune/1"
@@ -74,7 +75,8 @@ def tune(
         except KeyboardInterrupt:
             raise run.interrupted() from None
         except SmallfryError:
-            run.directory.withdraw(run.began)
+            if not run.answered:  # what a teacher said may have been paid: it is worth more than the run before
+                run.directory.withdraw(run.began)
             raise
 
 
@@ -150,6 +152,8 @@ class _Tuning:
         self.settings = TuneSettings()
         self.plan: Plan | None = None
         self.facts: dict[str, Any] = {}  # of the data and the model, which must not change under a run
+        self.teachers: list[dict[str, str]] | None = None  # who they are, once they were looked at
+        self.unknown = False  # whether an earlier version began the run, which did not say who they are
         self.before: np.ndarray | None = None
         self.stage = "reading"
 
@@ -158,7 +162,12 @@ class _Tuning:
     @property
     def began(self) -> bool:
         """Whether there is something to go on with: a plan, or what a teacher said."""
-        return self.plan is not None or (self.out / "run").exists()
+        return self.plan is not None or self.answered
+
+    @property
+    def answered(self) -> bool:
+        """Whether a teacher's answers are kept, or training's saves."""
+        return (self.out / "run").exists()
 
     def begin(self, asked: TuneSettings, given: set[str], resume: bool, force: bool) -> Tuned | None:
         """Settings from the user or from the run that is resumed; the result where that is finished already."""
@@ -182,6 +191,8 @@ class _Tuning:
             stored = TuneSettings.from_dict(found["settings"])
             self.plan = Plan.from_dict(found["plan"]) if found["plan"] else None
             self.facts = dict(found["facts"])
+            self.unknown = "teachers" not in found
+            self.teachers = [dict(each) for each in found["teachers"]] if found.get("teachers") else None
             self.before = np.array(found["before"], dtype=np.float64) if found["before"] else None
             done = Tuned.from_dict(found["result"]) if found["result"] else None
         except (KeyError, TypeError, ValueError) as error:
@@ -192,8 +203,9 @@ class _Tuning:
         return done
 
     def _record(self, result: Tuned | None = None) -> None:
+        who = {} if self.unknown else {"teachers": self.teachers}
         self.directory.write({
-            "settings": asdict(self.settings), "plan": self.plan and self.plan.to_dict(), "facts": self.facts,
+            "settings": asdict(self.settings), **who, "plan": self.plan and self.plan.to_dict(), "facts": self.facts,
             "before": None if self.before is None else self.before.tolist(), "result": result and result.to_dict(),
         }, begun=self.plan is not None)  # fmt: skip
 
@@ -233,7 +245,7 @@ class _Tuning:
         asked = self.settings
         kind, why = kind_of(asked.data, asked.output_column)
         self.watcher.say(why)
-        teaching = Teaching(asked, self.out / "run", self.world, self.watcher.say) if asked.teacher else None
+        teaching = self._teaching() if asked.teacher else None
         if kind == "job":
             from smallfry.tuning.jobs import JobTuning, read_job
 
@@ -248,6 +260,21 @@ class _Tuning:
             return ChatTuning(asked, start, read, None, self.plan)
         return ChatTuning(asked, start, teaching.answered(read), teaching.wrap, self.plan)
 
+    def _teaching(self) -> Teaching:
+        """The teachers; who they are is recorded before they are asked, and may not change from there on."""
+        asked, begun = self.settings, self.teachers
+        who = [] if self.unknown else [identity_of(source, asked.teacher_model) for source in asked.teacher]
+        if begun is not None and who != begun:
+            name = next((source for source, mine in zip(asked.teacher, who, strict=True) if mine not in begun), "")
+            raise SmallfryError(
+                f"{self.out}: the teacher {name} has other weights than when the run was begun; put it back, or use "
+                "--force to start again"
+            )
+        if begun is None and not self.unknown:
+            self.teachers = who
+            self._record()
+        return Teaching(asked, self.out / "run", self.world, self.watcher.say, who)
+
     def _start_for_chat(self) -> Start:
         asked = self.settings
         if not is_size(asked.model):
@@ -257,8 +284,6 @@ class _Tuning:
                 f"{asked.model}: fresh weights know no words to converse in; pretrain a model first, or name a "
                 "--teacher whose tokenizer they take"
             )
-        from smallfry.tuning.teachers import tokenizer_of
-
         return fresh_model(asked.model, tokenizer_of(asked.teacher[0]), asked.seed)
 
     def _unchanged(self, facts: dict[str, Any]) -> None:
@@ -308,13 +333,14 @@ class _Tuning:
 
     def _write(self, side: Side, model: Transformer, done: Tuned) -> None:
         """The model directory; the record last, which makes the run a finished one."""
-        plain = done.to_dict()
+        plain, asked = done.to_dict(), self.settings
         save_model(self.out, model, side.start.tokenizer, {
-            "name": self.out.name, **side.card(), "recipe": side.plan.recipe.to_dict(), "seed": self.settings.seed,
+            "name": self.out.name, **side.card(), "recipe": side.plan.recipe.to_dict(), "seed": asked.seed,
             "tuned_from": done.tuned_from, "lineage": side.start.lineage(),
             "tuning": {
                 **{k: v for k, v in plain.items() if k not in ("out", "commands", "tuned_from")},
-                "settings": asdict(self.settings), "lines": [asdict(line) for line in side.plan.lines],
+                **({"teachers": self.teachers} if asked.teacher else {}),
+                "settings": asdict(asked), "lines": [asdict(line) for line in side.plan.lines],
                 "machine": machine(), "versions": versions(),
             },
         }, max_positions=max(side.start.positions, side.plan.seq_len))  # fmt: skip

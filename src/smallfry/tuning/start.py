@@ -64,7 +64,8 @@ class Start:
 def _made_by(card: dict[str, Any]) -> dict[str, Any]:
     pretrained, tuned = card.get("pretraining"), card.get("tuning")
     if isinstance(tuned, dict):
-        return {"by": "tune", "data": tuned.get("data"), "tokens": tuned.get("tokens")}
+        taught = {"teachers": tuned["teachers"]} if "teachers" in tuned else {}
+        return {"by": "tune", "data": tuned.get("data"), "tokens": tuned.get("tokens"), **taught}
     if isinstance(pretrained, dict):
         corpus = pretrained.get("corpus") or {}
         return {

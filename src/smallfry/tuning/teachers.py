@@ -6,202 +6,46 @@ one, and every endpoint, gives texts (`TextTeacher`).
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer as HfTokenizer
-from torch import Tensor
 
 from smallfry.architecture import runs_here
 from smallfry.characters import whole_text
 from smallfry.checkpoint import load_weights
-from smallfry.data import Batch, Soft
-from smallfry.endpoint import Endpoint, is_address
+from smallfry.endpoint import Endpoint, UnansweredError, is_address
 from smallfry.engine.decoding import Engine
+from smallfry.engine.weights import FLAT_FILE, weight_files
 from smallfry.errors import SmallfryError
 from smallfry.files import read_json
 from smallfry.forms import Form
 from smallfry.machine import compute_dtype, default_device
-from smallfry.model import Transformer
 from smallfry.predictor import ModelPredictor
 from smallfry.shipped import model_directory
-from smallfry.tokenizer import END, PAD, Tokenizer
+from smallfry.tensorfiles import digest_of
+from smallfry.tokenizer import END, Tokenizer
+from smallfry.tuning.asking import Reply, TextTeacher
+from smallfry.tuning.soft import HfNetwork, LogitTeacher, OwnNetwork
 from smallfry.writer import Writer
 
 if TYPE_CHECKING:
     from smallfry.tuning.conversations import Conversation
 
 KEY = "SMALLFRY_TEACHER_KEY"
-_PLACES = 256  # places whose whole distributions are held at once
-_ROUND = 64
-_LOGITS = 100_000_000  # positions x vocabulary at once where a library gives no states: 400 MB in fp32
+_AT_ONCE = 32  # answers that the engine writes together
 _HUB_FILES = ("*.json", "*.safetensors", "*.jinja")  # no code, no pickle
 
 
-# ---- distributions --------------------------------------------------------------------------------------------------
-
-
-class Network(Protocol):
-    """What a `LogitTeacher` computes with."""
-
-    def states(self, ids: np.ndarray, places: np.ndarray) -> Tensor:
-        """What the head needs of N places, counted through the rows of ids ``(B, T)``: ``(N, ...)``."""
-
-    def logits(self, states: Tensor) -> Tensor:
-        """Logits of some of those states, ``(n, V)`` fp32."""
-
-
-class OwnNetwork:
-    """A `Transformer`; the head is applied to the places asked for only.
-
-    Args:
-        model: In evaluation mode, in the precision it is stored in.
-    """
-
-    def __init__(self, model: Transformer) -> None:
-        self.model = model.eval()
-        self.rows = model.shape.vocab_size
-
-    def states(self, ids: np.ndarray, places: np.ndarray) -> Tensor:
-        """Hidden states, ``(N, C)``."""
-        device = self.model.embed.weight.device
-        known = np.where(ids < self.rows, ids, PAD)  # a student may have tokens that its teacher never heard of
-        hidden = self.model(torch.from_numpy(known).to(device)).flatten(0, 1)
-        return cast(Tensor, hidden[torch.from_numpy(places).to(device)])
-
-    def logits(self, states: Tensor) -> Tensor:
-        """Through the head."""
-        return self.model.logits(states).float()
-
-
-class HfNetwork:
-    """A Hugging Face causal language model of any architecture; whole logits, a few rows at a time.
-
-    Args:
-        model: What transformers loaded, in evaluation mode.
-        context: Most tokens it can read.
-        name: For the error.
-    """
-
-    def __init__(self, model: Any, context: int, name: str) -> None:
-        self.model, self.context, self.name = model, context, name
-        self.rows = int(model.config.vocab_size)
-
-    def states(self, ids: np.ndarray, places: np.ndarray) -> Tensor:
-        """Logits already, ``(N, V)``.
-
-        Raises:
-            SmallfryError: The rows are longer than the model's context.
-        """
-        length = ids.shape[1]
-        if length > self.context:
-            raise SmallfryError(
-                f"--teacher {self.name}: reads {self.context:,} tokens at most, got rows of {length:,}; lower --seq-len"
-            )
-        known = torch.from_numpy(np.where(ids < self.rows, ids, 0))
-        count = max(1, _LOGITS // (length * self.rows))
-        found = torch.zeros(len(places), self.rows)
-        for at in range(0, len(ids), count):
-            mine = np.flatnonzero((places >= at * length) & (places < (at + count) * length))
-            if len(mine):  # rows without weight are not read
-                logits = self.model(known[at : at + count]).logits.flatten(0, 1)
-                found[torch.from_numpy(mine)] = logits[torch.from_numpy(places[mine] - at * length)].float()
-        return found
-
-    def logits(self, states: Tensor) -> Tensor:
-        """They are logits."""
-        return states
-
-
-class LogitTeacher:
-    """A model that says how likely each next token is.
-
-    Args:
-        name: For records.
-        network: What computes it.
-        vocab_size: Tokens of its tokenizer; further rows of its table are padding and say nothing.
-    """
-
-    def __init__(self, name: str, network: Network, vocab_size: int) -> None:
-        self.name, self.network, self.vocab_size = name, network, vocab_size
-
-    def soft(self, batch: Batch, share: float, temperature: float, top_k: int) -> Soft:
-        """What it says of a batch; see `soft_targets`."""
-        return soft_targets([self], batch, share, temperature, top_k)
-
-
-@torch.inference_mode()
-def soft_targets(
-    teachers: Sequence[LogitTeacher], batch: Batch, share: float, temperature: float, top_k: int, least: float = 0.0,
-) -> Soft:  # fmt: skip
-    """The mean of the teachers' distributions after softening, its likeliest tokens kept (Hinton et al. 2015).
-
-    Only places that carry more weight than ``least`` are asked about; the others hold zeros and are not taught. Where
-    the target is a token that the teachers do not have (a label that only the student knows), the target itself is all
-    that is taught.
-
-    Args:
-        teachers: Of one tokenizer.
-        batch: What the student reads, ``(B, T)``.
-        share: Of the student's loss.
-        temperature: What logits are divided by.
-        top_k: Tokens kept at each place.
-        least: Weight of a place from which it is not taught.
-
-    Returns:
-        ``(B, T, K)`` ids and probabilities, K being at most the teachers' vocabulary.
-    """
-    vocab_size = teachers[0].vocab_size
-    kept = min(top_k, vocab_size)
-    places = np.flatnonzero(batch.weights > least)
-    ids = np.zeros((batch.ids.size, kept), dtype=np.int32)
-    probs = np.zeros((batch.ids.size, kept), dtype=np.float32)
-    # Rounded up with repeats: a CPU's matrix library compiles, and keeps, a kernel for each new number of rows.
-    asked = np.concatenate([places, np.zeros(-len(places) % _ROUND, dtype=places.dtype)])
-    states = [teacher.network.states(np.ascontiguousarray(batch.ids), asked) for teacher in teachers]
-    for at in range(0, len(places), _PLACES):
-        part = slice(at, at + _PLACES)
-        mean: Tensor | None = None
-        for teacher, state in zip(teachers, states, strict=True):
-            logits = teacher.network.logits(state[part])[:, :vocab_size]
-            softened = torch.softmax(logits / temperature, dim=-1)  # (n, V)
-            mean = softened if mean is None else mean.add_(softened)
-        assert mean is not None
-        top = (mean / len(teachers)).topk(kept, dim=-1)
-        count = len(places[part])
-        ids[places[part]] = top.indices[:count].cpu().numpy()
-        probs[places[part]] = top.values[:count].cpu().numpy()
-    targets = batch.targets.ravel()
-    alien = places[targets[places] >= vocab_size]
-    ids[alien], probs[alien] = 0, 0.0
-    ids[alien, 0], probs[alien, 0] = targets[alien], 1.0
-    shape = (*batch.ids.shape, kept)
-    return Soft(ids.reshape(shape), probs.reshape(shape), share, temperature)
-
-
 # ---- texts ----------------------------------------------------------------------------------------------------------
-
-
-class TextTeacher(Protocol):
-    """A model that answers in words."""
-
-    @property
-    def name(self) -> str:
-        """For records."""
-
-    def answer(self, conversations: Sequence[Conversation], max_new: int) -> list[str]:
-        """What it says next in each conversation, the last turn of which is the user's.
-
-        Args:
-            conversations: Turns so far.
-            max_new: Most tokens of an answer.
-        """
 
 
 class WriterTeacher:
@@ -225,11 +69,14 @@ class WriterTeacher:
         ends = self._writer.ends
         self._engine = Engine(self._writer.backend, END if self._writer.own else min(ends, default=-1))
 
-    def answer(self, conversations: Sequence[Conversation], max_new: int) -> list[str]:
+    def answer(self, conversations: Sequence[Conversation], max_new: int) -> Iterator[tuple[int, Reply]]:
         """The likeliest answers, many at a time."""
-        prompts = [self._writer.chat_ids([(m.role, m.content) for m in each]) for each in conversations]
-        answers = self._engine.generate(prompts, [None] * len(prompts), max_new)
-        return [self._writer.decode(_until(a.ids, self._writer.ends)).strip() for a in answers]
+        for at in range(0, len(conversations), _AT_ONCE):
+            turns = [[(m.role, m.content) for m in each] for each in conversations[at : at + _AT_ONCE]]
+            prompts = [self._writer.chat_ids(each) for each in turns]
+            answers = self._engine.generate(prompts, [None] * len(prompts), max_new)
+            for place, found in enumerate(answers, at):
+                yield place, Reply(self._writer.decode(_until(found.ids, self._writer.ends)).strip())
 
 
 class HfTeacher:
@@ -248,12 +95,13 @@ class HfTeacher:
         self._scorer = HfScorer(path)
         self.name = str(path)
 
-    def answer(self, conversations: Sequence[Conversation], max_new: int) -> list[str]:
+    def answer(self, conversations: Sequence[Conversation], max_new: int) -> Iterator[tuple[int, Reply]]:
         """The likeliest answers, one at a time."""
         from smallfry.evals.suites.scoring import Writing
 
-        prompts = [self._spelled(each) for each in conversations]
-        return [text.strip() for text in self._scorer.generate(prompts, Writing(max_new))]
+        for place, conversation in enumerate(conversations):
+            (text,) = self._scorer.generate([self._spelled(conversation)], Writing(max_new))
+            yield place, Reply(text.strip())
 
     def _spelled(self, conversation: Conversation) -> list[int]:
         """By the chat template; without one, the turns as lines."""
@@ -284,15 +132,39 @@ class EndpointTeacher:
         """Address and model, without what may be secret."""
         return f"{self.endpoint.shown} {self.endpoint.model}"
 
-    def answer(self, conversations: Sequence[Conversation], max_new: int) -> list[str]:
-        """One request a conversation, a few at the same time."""
+    def answer(self, conversations: Sequence[Conversation], max_new: int) -> Iterator[tuple[int, Reply]]:
+        """One request a conversation, a few at the same time.
 
-        def one(conversation: Conversation) -> str:
-            turns = [{"role": m.role, "content": m.content} for m in conversation]
-            return whole_text(self.endpoint.complete(turns, max_new, self.temperature)).strip()
+        After a failure nothing more is asked, and what is on its way is still waited for: it may have to be paid.
+        """
+        left, failure = iter(enumerate(conversations)), None
+        pool = ThreadPoolExecutor(max(1, self.parallel))
+        asked: dict[Future[Reply], int] = {}
+        try:
+            while True:
+                for place, conversation in islice(left, 0 if failure else max(1, self.parallel) - len(asked)):
+                    asked[pool.submit(self._one, conversation, max_new)] = place
+                if not asked:
+                    break
+                for done in wait(asked, return_when=FIRST_COMPLETED).done:
+                    place = asked.pop(done)
+                    try:
+                        reply = done.result()
+                    except SmallfryError as error:
+                        failure = failure or error
+                    else:
+                        yield place, reply
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if failure is not None:
+            raise failure
 
-        with ThreadPoolExecutor(max(1, min(self.parallel, len(conversations)))) as pool:
-            return list(pool.map(one, conversations))
+    def _one(self, conversation: Conversation, max_new: int) -> Reply:
+        turns = [{"role": m.role, "content": m.content} for m in conversation]
+        try:
+            return Reply(whole_text(self.endpoint.complete(turns, max_new, self.temperature)).strip())
+        except UnansweredError as error:
+            return Reply("", error.reason)
 
 
 class JobTeacher:
@@ -310,9 +182,9 @@ class JobTeacher:
         """The job's output for each input."""
         return [prediction.output for prediction in self.predictor.predict(inputs)]
 
-    def answer(self, conversations: Sequence[Conversation], max_new: int) -> list[str]:
+    def answer(self, conversations: Sequence[Conversation], max_new: int) -> Iterator[tuple[int, Reply]]:
         """The outputs for the last turns; it knows no conversation."""
-        return self.outputs([each[-1].content for each in conversations])
+        yield from enumerate(map(Reply, self.outputs([each[-1].content for each in conversations])))
 
 
 class Committee(JobTeacher):
@@ -357,9 +229,7 @@ def load_teacher(
         SmallfryError: There is no such teacher, or it cannot teach this student.
     """
     if is_address(source):
-        if not model_name:
-            raise SmallfryError(f"--teacher {Endpoint(source, '').shown}: which model there? name it: --teacher-model")
-        return EndpointTeacher(Endpoint(source, model_name, KEY, "--teacher"))
+        return EndpointTeacher(_endpoint(source, model_name))
     path = teacher_directory(source)
     if tokenizer is not None and tokenizers_agree(tokenizer.hf, path):
         return _logit_teacher(source, path, tokenizer)
@@ -371,6 +241,40 @@ def load_teacher(
     if runs_here(read_json(path / "config.json")) and (path / "tokenizer.json").exists():
         return WriterTeacher(path)
     return HfTeacher(path)
+
+
+def _endpoint(source: str, model_name: str | None) -> Endpoint:
+    if not model_name:
+        raise SmallfryError(f"--teacher {Endpoint(source, '').shown}: which model there? name it: --teacher-model")
+    return Endpoint(source, model_name, KEY, "--teacher")
+
+
+def identity_of(source: str, model_name: str | None) -> dict[str, str]:
+    """What tells a teacher from every other one, for records.
+
+    Args:
+        source: As `load_teacher` takes it.
+        model_name: The model at the endpoint.
+
+    Returns:
+        ``name`` and ``weights_sha256`` of a directory, ``address`` and ``model`` of an endpoint.
+
+    Raises:
+        SmallfryError: There is no such teacher.
+    """
+    if is_address(source):
+        endpoint = _endpoint(source, model_name)
+        return {"address": endpoint.shown, "model": endpoint.model}
+    path = teacher_directory(source)
+    names = [FLAT_FILE] if (path / FLAT_FILE).exists() else weight_files(path)
+    try:
+        digests = [digest_of(path / name) for name in names]
+    except OSError as error:
+        raise SmallfryError(
+            f"--teacher {source}: its weights cannot be read ({error.strerror}); make or download it again"
+        ) from None
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return {"name": source, "weights_sha256": whole}
 
 
 def teacher_directory(source: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from smallfry.loading.splitting import normalise
 from smallfry.tokenizer import Tokenizer
 from smallfry.training.epochs import Data
 from smallfry.training.parallel import World
+from smallfry.tuning.asking import Kept, TextTeacher
 from smallfry.tuning.conversations import (
     COLUMNS,
     PAIRS,
@@ -28,15 +29,8 @@ from smallfry.tuning.conversations import (
     table_of,
 )  # fmt: skip
 from smallfry.tuning.record import TuneSettings
-from smallfry.tuning.soft import CHOICES, distilled
-from smallfry.tuning.teachers import (
-    Committee,
-    JobTeacher,
-    LogitTeacher,
-    TextTeacher,
-    form_of,
-    load_teacher,
-)  # fmt: skip
+from smallfry.tuning.soft import CHOICES, LogitTeacher, distilled
+from smallfry.tuning.teachers import Committee, JobTeacher, form_of, load_teacher
 from smallfry.tuning.written import label, rewrite, write_examples
 
 T = TypeVar("T")
@@ -52,6 +46,8 @@ class Teaching:
         kept: The directory where what they say is kept.
         world: Only the main process asks; the others read what it kept.
         say: Told how it goes.
+        who: What `identity_of` says of each: answers are kept by it. Empty where that is not known, as in a run that
+            an earlier version began: its answers are kept by the teachers' names.
         logit: Those whose distributions are taught; filled by `meet`.
         text: Those that write.
     """
@@ -60,8 +56,10 @@ class Teaching:
     kept: Path
     world: World
     say: Callable[[str], None]
+    who: Sequence[Mapping[str, str]] = ()
     logit: list[LogitTeacher] = field(default_factory=list)
     text: list[TextTeacher] = field(default_factory=list)
+    _hash_of: dict[str, str] = field(default_factory=dict)  # of the weights, by the teacher's name
 
     def meet(self, tokenizer: Tokenizer, job_form: bool) -> None:
         """Load the teachers, each by what its tokenizer allows.
@@ -74,14 +72,23 @@ class Teaching:
             SmallfryError: One cannot be had.
         """
         self.logit, self.text = [], []
-        for source in self.settings.teacher:
-            found = load_teacher(source, tokenizer, self.settings.teacher_model, job_form)
+        for found in self._loaded(tokenizer, job_form):
             if isinstance(found, LogitTeacher):
                 self.logit.append(found)
                 self.say(f"{found.name}: teaches by its distributions, a share of {self.settings.teacher_share:g}")
             else:
                 self.text.append(found)
                 self.say(f"{found.name}: has another tokenizer, teaches by what it writes")
+
+    def _loaded(self, tokenizer: Tokenizer | None, job_form: bool) -> Iterator[LogitTeacher | TextTeacher]:
+        for number, source in enumerate(self.settings.teacher):
+            found = load_teacher(source, tokenizer, self.settings.teacher_model, job_form)
+            self._hash_of[found.name] = self.who[number].get("weights_sha256", "") if self.who else ""
+            yield found
+
+    def _store(self, name: str, teacher: TextTeacher) -> Kept:
+        """Where a teacher's answers are kept; an endpoint's are kept by its name, which is its address and model."""
+        return Kept(self.kept / f"{name}.jsonl", self._hash_of.get(teacher.name, ""))
 
     def wrap(self, data: Data) -> Data:
         """Batches with the teachers' distributions beside them."""
@@ -123,7 +130,7 @@ class Teaching:
 
     def _rewritten(self, given: Sequence[Conversation], teacher: TextTeacher, name: str) -> list[Conversation]:
         def work() -> list[Conversation]:
-            return rewrite(given, teacher, self.settings.max_new, self.say, self.kept / f"{name}.jsonl")
+            return rewrite(given, teacher, self.settings.max_new, self.say, self._store(name, teacher))
 
         return self._main_first(work)
 
@@ -136,10 +143,9 @@ class Teaching:
     def _writers(self, job_form: bool) -> list[TextTeacher]:
         """The teachers as ones that write, whatever their tokenizers are."""
         found: list[TextTeacher] = []
-        for source in self.settings.teacher:
-            teacher = load_teacher(source, None, self.settings.teacher_model, job_form)
+        for teacher in self._loaded(None, job_form):
             if isinstance(teacher, LogitTeacher):
-                raise SmallfryError(f"--teacher {source}: gives distributions only and writes nothing")
+                raise SmallfryError(f"--teacher {teacher.name}: gives distributions only and writes nothing")
             found.append(teacher)
         return found
 
@@ -196,13 +202,14 @@ class Teaching:
         return found
 
     def _labelled(self, job: Job, teacher: TextTeacher, inputs: Sequence[str], number: int) -> list[Example]:
-        kept = self.kept / f"labels-{number}.jsonl"
-        return self._main_first(lambda: label(job, teacher, inputs, kept=kept, say=self.say))
+        return self._main_first(lambda: label(
+            job, teacher, inputs, kept=self._store(f"labels-{number}", teacher), say=self.say
+        ))  # fmt: skip
 
     def _written(self, job: Job, teacher: TextTeacher, against: Sequence[str], number: int) -> list[Example]:
         return self._main_first(lambda: write_examples(
             teacher, job.train, self.settings.write, self.settings.seed, kind=job.kind, against=against,
-            kept=self.kept / f"written-{number}.jsonl", say=self.say,
+            kept=self._store(f"written-{number}", teacher), say=self.say,
         ))  # fmt: skip
 
 
@@ -243,7 +250,7 @@ def read_questions(source: str) -> list[Conversation]:
             turns = [Message("user", text.strip())]
         if turns and turns[-1].role == "user":
             turns.append(Message("assistant", ""))  # a place for the answer
-        if conversation := normal(turns, Counter()):
+        if conversation := normal(turns, Counter(), blank=True):
             found.append(conversation)
     if not found:
         raise SmallfryError(f"--unlabelled {source}: holds no question")

@@ -1,18 +1,16 @@
 """What teachers write: answers in place of a conversation's own, labels for inputs, and new examples.
 
-Everything a teacher says is kept as a line of JSON as soon as it is said, so that a run that was killed asks for
-nothing twice. Nothing of it is trusted: what is not of the expected form is dropped and counted.
+Nothing that a teacher says is trusted: what is not of the expected form is dropped and counted, and so are questions
+that it refuses. How it is asked, and that what it said is kept, is `smallfry.tuning.asking`'s.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -21,112 +19,26 @@ from smallfry.errors import SmallfryError
 from smallfry.frames import FrameCodec
 from smallfry.job import Example, Job, Kind
 from smallfry.loading.splitting import normalise
+from smallfry.tuning.asking import Asking, Kept, Reply, TextTeacher, unanswered
 from smallfry.tuning.conversations import Conversation, Message
-from smallfry.tuning.teachers import EndpointTeacher, JobTeacher, TextTeacher
+from smallfry.tuning.teachers import EndpointTeacher, JobTeacher
 
 Say = Callable[[str], None]
 
-_AT_ONCE = 32  # answers between two writes to disk
 _SHOWN = 16  # examples in a prompt that asks for an answer
 _WRITTEN = 10  # examples asked for at once
 _SHOWN_WRITTEN = 8  # examples in a prompt that asks for more of them
 _MOST_LABELS = 400  # named in a prompt
 _WRITE_TEMPERATURE = 0.8  # of an endpoint that makes examples up
-_DRY = 5  # prompts in a row that gave nothing new, until it is taken for dry
+_DRY = 5  # answers in a row that gave nothing new, until it is taken for dry
 _SPARE_TOKENS, _FEWEST_TOKENS = 16, 32
-
-
-class Kept:
-    """Answers on disk, one line of JSON each, by what was asked.
-
-    Args:
-        path: The file; None keeps them in memory only.
-
-    Raises:
-        SmallfryError: It cannot be read.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self._answers: dict[str, str] = {}
-        if path is None or not path.exists():
-            return
-        try:
-            data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]  # the last line of a killed run may be half there
-            if len(whole) < len(data):
-                path.write_bytes(whole)
-            for line in whole.splitlines():
-                row = json.loads(line)
-                self._answers[row["key"]] = str(row["answer"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SmallfryError(f"{path}: not what a teacher's answers are kept in ({error}); delete it") from None
-
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    def get(self, key: str) -> str | None:
-        """An answer, if there is one."""
-        return self._answers.get(key)
-
-    def add(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Keep answers: key, what was asked, and what was said.
-
-        Raises:
-            SmallfryError: They cannot be written.
-        """
-        rows = list(rows)
-        self._answers |= {key: answer for key, _, answer in rows}
-        if self.path is None:
-            return
-        lines = [json.dumps({"key": k, "asked": q, "answer": a}, ensure_ascii=True) + "\n" for k, q, a in rows]
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(lines)
-        except OSError as error:
-            raise SmallfryError(f"{self.path}: cannot write ({error.strerror}); free some space") from None
-
-
-def ask(
-    teacher: TextTeacher, conversations: Sequence[Conversation], max_new: int, kept: Kept, turn: int = 0
-) -> list[str]:
-    """A teacher's next turn in each conversation; what is kept is not asked again.
-
-    Args:
-        teacher: Who answers.
-        conversations: Each ends with what the user says.
-        max_new: Most tokens of an answer.
-        kept: Where answers are kept.
-        turn: Counts how often the same has been asked, where every answer is to be another.
-
-    Raises:
-        SmallfryError: The teacher fails; what it said before is kept.
-    """
-    keys = [_key(teacher.name, max_new, each, turn) for each in conversations]
-    missing = {key: each for key, each in zip(keys, conversations, strict=True) if kept.get(key) is None}
-    left = list(missing)
-    for at in range(0, len(left), _AT_ONCE):
-        part = left[at : at + _AT_ONCE]
-        try:
-            answers = teacher.answer([missing[key] for key in part], max_new)
-        except SmallfryError as error:
-            hint = f"; {len(kept):,} answers are kept: start again with --resume" if kept.path and len(kept) else ""
-            raise SmallfryError(f"{error}{hint}") from None
-        kept.add((key, missing[key][-1].content, answer) for key, answer in zip(part, answers, strict=True))
-    return [kept.get(key) or "" for key in keys]
-
-
-def _key(name: str, max_new: int, conversation: Conversation, turn: int) -> str:
-    asked = [name, max_new, [[m.role, m.content] for m in conversation], *([turn] if turn else [])]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
 
 # ---- conversations --------------------------------------------------------------------------------------------------
 
 
 def rewrite(
-    conversations: Sequence[Conversation], teacher: TextTeacher, max_new: int, say: Say, kept: Path | None = None
+    conversations: Sequence[Conversation], teacher: TextTeacher, max_new: int, say: Say, kept: Kept | None = None
 ) -> list[Conversation]:
     """Conversations whose assistant is the teacher, which sees what the user said and its own earlier answers.
 
@@ -134,20 +46,20 @@ def rewrite(
         conversations: The user's turns are taken from them; what the assistant said is not.
         teacher: Who answers.
         max_new: Most tokens of an answer.
-        say: Told how many answers were empty.
+        say: Told how many answers were empty, and how many questions got none.
         kept: Where answers are kept.
 
     Returns:
-        In the same order; a conversation ends before an empty answer, and one without any answer is left out.
+        In the same order; a conversation ends before a question without an answer, and one without any answer is left
+        out.
 
     Raises:
         SmallfryError: The teacher fails, or answers nothing at all.
     """
-    store = Kept(kept)
+    asking, replies = Asking(teacher, max_new, kept), list[Reply]()
     made: list[list[Message]] = [[] for _ in conversations]
     at = [0] * len(conversations)
     live = list(range(len(conversations)))
-    empty = 0
     while live:
         waiting = []
         for i in live:
@@ -157,23 +69,24 @@ def rewrite(
                 at[i] += 1
             if at[i] < len(turns) and made[i] and made[i][-1].role == "user":
                 waiting.append(i)
-        answers = ask(teacher, [tuple(made[i]) for i in waiting], max_new, store)
+        said = asking.ask([tuple(made[i]) for i in waiting])
         live = []
-        for i, answer in zip(waiting, answers, strict=True):
+        for i, reply in zip(waiting, said, strict=True):
             at[i] += 1
-            if answer.strip():
-                made[i].append(Message("assistant", answer.strip()))
+            if reply.text.strip():
+                made[i].append(Message("assistant", reply.text.strip()))
                 live.append(i)
-            else:
-                empty += 1
-    whole = [_answered(turns) for turns in made]
-    found = [turns for turns in whole if turns]
+        replies += said
+    found = [turns for turns in map(_answered, made) if turns]
+    missing = unanswered(replies)
     if conversations and not found:
-        raise SmallfryError(f"--teacher {teacher.name}: answered nothing to {len(conversations):,} conversations")
-    if empty or len(found) < len(conversations):
-        say(
-            f"{teacher.name}: {empty:,} answers were empty; {len(found):,} of {len(conversations):,} conversations left"
-        )
+        why = f"; {missing}" if missing else ""
+        raise SmallfryError(f"--teacher {teacher.name}: answered nothing to {len(conversations):,} conversations{why}")
+    asking.finish()
+    empty = sum(not reply.text.strip() and not reply.refused for reply in replies)
+    if empty or missing or len(found) < len(conversations):
+        left = f"{len(found):,} of {len(conversations):,} conversations left"
+        say(f"{teacher.name}: {empty:,} answers were empty{f', {missing}' if missing else ''}; {left}")
     return found
 
 
@@ -230,7 +143,7 @@ def _parsed(text: str) -> object:
 
 
 def label(
-    job: Job, teacher: TextTeacher, inputs: Sequence[str], *, kept: Path | None = None, say: Say | None = None
+    job: Job, teacher: TextTeacher, inputs: Sequence[str], *, kept: Kept | None = None, say: Say | None = None
 ) -> list[Example]:
     """Examples of a job whose outputs are a teacher's.
 
@@ -248,19 +161,24 @@ def label(
         In the order of the inputs, without those whose answer is not of the job's form.
 
     Raises:
-        SmallfryError: The teacher fails.
+        SmallfryError: The teacher fails, or answers no input at all.
     """
-    form = OutputForm(job.train, job.kind)
+    form, asking = OutputForm(job.train, job.kind), Asking(teacher, _room(job.train), kept)
     if isinstance(teacher, JobTeacher):
-        answers = teacher.outputs(inputs)
+        replies = [Reply(output) for output in teacher.outputs(inputs)]
     else:
         head = _instruction(job)
-        asked = [(Message("user", f"{head}\n\nInput: {text}\nOutput:"),) for text in inputs]
-        answers = ask(teacher, asked, _room(job.train), Kept(kept))
-    read = [(text, form.read(text, answer)) for text, answer in zip(inputs, answers, strict=True)]
+        replies = asking.ask([(Message("user", f"{head}\n\nInput: {text}\nOutput:"),) for text in inputs])
+    answers = [(text, reply.text) for text, reply in zip(inputs, replies, strict=True) if not reply.refused]
+    missing = unanswered(replies)
+    if missing and not answers:
+        raise SmallfryError(f"--teacher {teacher.name}: labelled nothing; {missing}")
+    asking.finish()
+    read = [(text, form.read(text, answer)) for text, answer in answers]
     found = [Example(text, output) for text, output in read if output is not None]
     if say is not None and len(found) < len(inputs):
-        say(f"{teacher.name}: {len(inputs) - len(found):,} of {len(inputs):,} answers were not of the job's form")
+        other = f"{len(answers) - len(found):,} of {len(inputs):,} answers were not of the job's form"
+        say(f"{teacher.name}: {other}{f'; {missing}' if missing else ''}")
     return found
 
 
@@ -281,7 +199,7 @@ def _instruction(job: Job) -> str:
 
 def write_examples(
     teacher: TextTeacher, examples: Sequence[Example], count: int, seed: int, *, kind: Kind = "transform",
-    against: Sequence[str] = (), kept: Path | None = None, say: Say | None = None,
+    against: Sequence[str] = (), kept: Kept | None = None, say: Say | None = None,
 ) -> list[Example]:  # fmt: skip
     """New examples of the kind that a teacher is shown.
 
@@ -308,7 +226,8 @@ def write_examples(
         raise SmallfryError(f"--teacher {teacher.name}: no examples to show it; a job needs at least one training row")
     if isinstance(teacher, EndpointTeacher) and not teacher.temperature:
         teacher = replace(teacher, temperature=_WRITE_TEMPERATURE)
-    form, store, rng = OutputForm(examples, kind), Kept(kept), np.random.default_rng([seed, len(examples)])
+    form, rng = OutputForm(examples, kind), np.random.default_rng([seed, len(examples)])
+    asking = Asking(teacher, _WRITTEN * (_room(examples) + _room_inputs(examples)), kept)
     known = {normalise(e.input) for e in examples} | {normalise(text) for text in against}
     found: list[Example] = []
     dropped: Counter[str] = Counter()
@@ -316,13 +235,16 @@ def write_examples(
     times: Counter[str] = Counter()  # few examples make the same prompt again and again
     while len(found) < count and dry < _DRY:
         shown = [examples[int(i)] for i in rng.choice(len(examples), min(_SHOWN_WRITTEN, len(examples)), replace=False)]
-        asked = (Message("user", _more(shown)),)
-        room = _WRITTEN * (_room(examples) + _room_inputs(examples))
-        (answer,) = ask(teacher, [asked], room, store, times[asked[0].content])
-        times[asked[0].content] += 1
-        new = _parse_written(answer, form, known, dropped)
+        prompt = _more(shown)
+        (reply,) = asking.ask([(Message("user", prompt),)], times[prompt])
+        times[prompt] += 1
+        if reply.refused:
+            dropped["prompts without an answer"] += 1
+            continue
+        new = _parse_written(reply.text, form, known, dropped)
         found += new
         dry = 0 if new else dry + 1
+    asking.finish()
     if say is not None:
         why = ", ".join(f"{n:,} {reason}" for reason, n in sorted(dropped.items())) or "none"
         say(f"{teacher.name}: wrote {min(len(found), count):,} of {count:,} examples; dropped: {why}")
