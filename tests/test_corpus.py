@@ -1,11 +1,14 @@
-"""Reading and cleaning corpora: every kind of file, hostile bytes, mixtures, filters, duplicates, benchmark items."""
+"""Reading and cleaning corpora: every kind of file, hostile bytes, mixtures, filters, duplicates."""
 
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
+import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,19 +18,25 @@ from hypothesis import strategies as st
 
 from smallfry.corpus.cleaning import (
     STEPS,
-    Items,
     NearDuplicates,
     Signer,
     fault,
     fingerprint,
     parse_steps,
 )
-from smallfry.corpus.readers import SECTION, TOGETHER, Reading, Section, cut, file_documents, hub_documents, kind_of
-from smallfry.corpus.sample import held_out_share, take_sample
-from smallfry.corpus.sources import parse_sources
-from smallfry.corpus.suites import items_of
+from smallfry.corpus.hub import HubName, hub_commit
+from smallfry.corpus.readers import (
+    SECTION,
+    Reading,
+    Section,
+    cut,
+    file_documents,
+    hub_documents,
+    is_one_document,
+    kind_of,
+)
+from smallfry.corpus.sources import listed, parse_sources
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites.contamination import Runs, among
 
 STORY = (
     "Tom had a red ball. He liked to throw it up and catch it. One day the ball fell into the pond behind the house."
@@ -200,8 +209,8 @@ def test_hub_data_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     asked: list[tuple[Any, ...]] = []
 
-    def load(name: str, config: str | None, split: str, streaming: bool) -> Any:
-        asked.append((name, config, split, streaming))
+    def load(name: str, config: str | None, split: str, streaming: bool, revision: str | None) -> Any:
+        asked.append((name, config, split, streaming, revision))
         if name == "some/broken":
             raise ConnectionError("no route\nto host")
         return iter([{"text": "one"}, {"text": "two"}])
@@ -209,11 +218,35 @@ def test_hub_data_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert list(hub_documents("hf:some/set", Reading(), Counter())) == [Section("one"), Section("two")]
     assert list(hub_documents("hf:some/set:en@valid", Reading(), Counter())) == [Section("one"), Section("two")]
-    assert asked == [("some/set", None, "train", True), ("some/set", "en", "valid", True)]
+    list(hub_documents("hf:some/set#v1", Reading(), Counter()))
+    list(hub_documents("hf:some/set#v1", Reading(), Counter(), "abc"))
+    assert asked == [
+        ("some/set", None, "train", True, None), ("some/set", "en", "valid", True, None),
+        ("some/set", None, "train", True, "v1"), ("some/set", None, "train", True, "abc"),
+    ]  # fmt: skip
     with pytest.raises(SmallfryError, match="could not be streamed \\(no route to host\\)"):
         list(hub_documents("hf:some/broken", Reading(), Counter()))
     with pytest.raises(SmallfryError, match="expected hf:owner/name"):
         list(hub_documents("hf:name", Reading(), Counter()))
+
+
+def test_the_hub_is_asked_for_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def info(self: Any, repo_id: str, *, revision: str | None = None, timeout: float | None = None) -> Any:
+        if repo_id == "some/broken":
+            raise ConnectionError("no route\nto host")
+        return SimpleNamespace(sha=None if repo_id == "some/none" else f"{repo_id} at {revision}")
+
+    assert {"repo_id", "revision", "timeout"} <= set(inspect.signature(hub.HfApi.dataset_info).parameters)
+    monkeypatch.setattr(hub.HfApi, "dataset_info", info)
+    assert hub_commit("hf:some/set:en@valid") == "some/set at None"
+    assert hub_commit("hf:some/set:en@valid#v1") == "some/set at v1"
+    assert HubName.parse("hf:some/set:en@valid#refs/pr/1") == ("some/set", "en", "valid", "refs/pr/1")
+    for wrong, match in (("hf:some/broken", r"\(no route to host\)"), ("hf:some/none", "names no commit")):
+        with pytest.raises(SmallfryError, match=match) as caught:
+            hub_commit(wrong)
+        assert "\n" not in str(caught.value)
 
 
 # ---- sources --------------------------------------------------------------------------------------------------------
@@ -236,8 +269,22 @@ def test_sources_and_weights(tmp_path: Path) -> None:
         with pytest.raises(SmallfryError, match=match):
             parse_sources([wrong])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SmallfryError, match="holds no text"):
+    with pytest.raises(SmallfryError, match="holds no text; expected"):
         parse_sources([f"{tmp_path}/empty"])
+
+
+def test_files_of_other_kinds_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("a.txt", "b.csv", "deep/c.CSV", "deep/d.txt.zst", "e.csv.gz", "LICENSE", ".hidden.csv", "f.parquet"):
+        (tmp_path / name).write_text("x")
+    (source,) = parse_sources([str(tmp_path)])
+    assert source.skipped == {".csv": 2, ".csv.gz": 1, ".zst": 1, "no ending": 1} and len(source.files) == 2
+    assert listed(source.skipped) == ".csv 2, .csv.gz 1, .zst 1, no ending 1"
+    assert listed({f".{i}": 10 - i for i in range(10)}).endswith(".7 3, others 3")
+    for name in ("a.txt", "f.parquet"):
+        (tmp_path / name).unlink()
+    with pytest.raises(SmallfryError, match=r"holds no text \(only .csv 2, .csv.gz 1, .zst 1, no ending 1\); expected"):
+        parse_sources([str(tmp_path)])
 
 
 def test_a_source_is_known_again_by_its_ends(tmp_path: Path) -> None:
@@ -256,21 +303,6 @@ def test_a_source_is_known_again_by_its_ends(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_kinds_of_files(name: str, kind: str | None) -> None:
     assert kind_of(Path(name)) == kind
-
-
-def test_the_sample_takes_from_every_file_and_small_files_leave_room(tmp_path: Path) -> None:
-    for name, count in (("a", 400), ("b", 2), ("c", 400)):
-        rows = [json.dumps({"text": f"{name} {i}: {STORY}"}) for i in range(count)]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
-    sources = parse_sources([str(tmp_path)])
-    sample = take_sample(sources, Reading(), frozenset(), most=30 * len(STORY))
-    first = Counter(text[0] for text, _ in sample.texts)
-    assert not sample.whole and first["b"] == 2 and first["a"] >= 12 and first["c"] >= 12
-    whole = take_sample(sources, Reading(), frozenset())
-    assert whole.whole and len(whole.texts) == 802 and held_out_share(whole) == 0.1
-    assert held_out_share(sample) == 0.01
-    whole.texts *= 5  # a hundred of 4,010
-    assert held_out_share(whole) == pytest.approx(100 / 4010, abs=1e-4)
 
 
 # ---- cleaning -------------------------------------------------------------------------------------------------------
@@ -309,6 +341,13 @@ def test_steps_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert parse_steps("") == ALL and parse_steps("short, letters") == ALL - {"short", "letters"}
     with pytest.raises(SmallfryError, match="--skip spelling: no such cleaning step; there are short"):
         parse_steps("spelling")
+
+
+def test_the_guide_names_every_step() -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "train.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \|", guide.split("## A corpus")[1].split("\n## ")[0], re.MULTILINE) == list(
+        STEPS
+    )
 
 
 def test_fingerprints_come_from_the_text_alone() -> None:
@@ -354,20 +393,21 @@ def test_the_oldest_documents_are_forgotten() -> None:
     assert index._index.keys.size() == 3 and len(index._signatures) == 3
 
 
-def test_sections_of_a_document_are_held_out_together(tmp_path: Path) -> None:
-    def draws(path: Path) -> list[bool]:
-        return [section.draws for section in file_documents(path, Reading(), Counter())]
+def test_sections_are_known_to_be_of_one_document(tmp_path: Path) -> None:
+    def begins(path: Path) -> list[bool]:
+        return [section.begins for section in file_documents(path, Reading(), Counter())]
 
-    long = "\n".join(f"line {i} of a long text" for i in range(50 * SECTION // 25))  # some 50 sections
+    long = "\n".join(f"line {i} of a long text" for i in range(40 * SECTION // 25))  # some 40 sections
     rows = tmp_path / "a.jsonl"
     rows.write_text(json.dumps({"text": long}) + "\n" + json.dumps({"text": "a short one"}) + "\n")
-    found = draws(rows)
-    assert found[:-1] == [i % TOGETHER == 0 for i in range(len(found) - 1)] and found[-1] and len(found) > 40
+    found = begins(rows)
+    assert found[0] and found[-1] and not any(found[1:-1]) and len(found) > 30
     text = tmp_path / "a.txt"
-    text.write_text(long + "\n\n\na short one")
-    assert draws(text) == found  # whether it is read whole or piece by piece
+    text.write_text(" " * 3 * SECTION + long + "\n\n\na short one")
+    assert begins(text) == found  # whether it is read whole or piece by piece
+    assert not is_one_document(text, Reading()) and is_one_document(text, Reading(separator="file"))
     text.write_text(long)
-    assert all(draws(text)) and len(draws(text)) == len(found) - 1  # a file that is one document has nothing else
+    assert begins(text) == found[:-1] and is_one_document(text, Reading()) and not is_one_document(rows, Reading())
 
 
 def test_what_smallfry_made_is_no_source(tmp_path: Path) -> None:
@@ -418,30 +458,3 @@ def test_parquet_text_that_is_no_utf8_is_replaced_and_counted(tmp_path: Path) ->
     found, tally = read(path)
     assert found == ["caf\ufffd au lait", "plain"]
     assert (tally["replaced characters"], tally["rows without text"]) == (1, 1)
-
-
-# ---- benchmark items ------------------------------------------------------------------------------------------------
-
-
-def test_items_that_are_met_are_counted() -> None:
-    runs = Runs()
-    long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-    tasks = {"quiz": [runs.of(long), runs.of(STORY), runs.of("too short to tell")]}
-    items = Items(np.unique(np.concatenate(tasks["quiz"])), tasks)
-    met = runs.of(f"It begins: {long.upper()}, and so on.")
-    found = set(met[among(met, items.hashes)].tolist())
-    assert found and items.met(found) == [{"task": "quiz", "n": 2, "found": 1, "short": 1}]
-    assert items.met(set()) == [{"task": "quiz", "n": 2, "found": 0, "short": 1}]
-    assert not among(runs.of("something else entirely " * 8), items.hashes).any()
-
-
-def test_items_of_a_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "core"
-    folder.mkdir()
-    rows = [{"query": "Question: " + STORY, "choices": ["yes", "no"], "gold": 0}] * 2
-    (folder / "piqa.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
-    items = items_of(tmp_path)
-    assert [len(each) for each in items.tasks.values()] == [2] and not items.stories
-    assert among(Runs().of(STORY), items.hashes).sum() == len(STORY.split()) - 12
-    with pytest.raises(SmallfryError, match="no benchmark data"):
-        items_of(tmp_path / "nothing")

@@ -39,7 +39,7 @@ def texts_of(corpus: Corpus) -> list[str]:
     """Every training document, from the ids."""
     found = []
     for stream in corpus.streams:
-        ids = stream.read(0, stream.tokens)
+        ids = stream.read(0, stream.tokens) if stream.tokens else np.empty(0, dtype=np.int64)
         for part in np.split(ids, np.flatnonzero(ids == END) + 1)[:-1]:
             assert part[0] == BOS and part[-1] == END and (part[1:-1] >= len(SPECIALS)).all()
             found.append(corpus.tokenizer.decode(part[1:-1].tolist()))
@@ -123,23 +123,31 @@ def test_processes_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_items_of_the_suites_are_kept_out(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "core").mkdir(parents=True)
-    rows = [{"query": "Question: " + QUESTION, "choices": ["yes", "no"], "gold": 0}]
-    (data / "core" / "piqa.jsonl.gz").write_bytes(gzip.compress(json.dumps(rows[0]).encode()))
+    asked = (QUESTION, "Who stole the red wheelbarrow", "Who did it")
+    rows = [json.dumps({"query": "Question: " + text, "choices": ["yes", "no"], "gold": 0}) for text in asked]
+    (data / "core" / "piqa.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
     (data / "stories").mkdir()
     told = [{"text": STORIES[9].replace("the", "a", 1)}, {"text": STORIES[11]}]
     (data / "stories" / "tinystories_valid.jsonl.gz").write_bytes(
         gzip.compress("\n".join(map(json.dumps, told)).encode())
     )
-    texts = [*STORIES[:50], f"I read this: {QUESTION.upper()} I did not know.", *STORIES[50:100]]
+    short = "And then? Who stole the red wheelbarrow? Yes, and who did it? Yes."
+    texts = [*STORIES[:50], f"I read this: {QUESTION.upper()} I did not know.", short, *STORIES[50:100]]
     source = write(tmp_path / "a.jsonl", texts)
     corpus = prepare(tmp_path / "c1", settings(source, held_out=0, data_dir=data))
     assert texts_of(corpus) == [t for t in STORIES[:100] if t not in (STORIES[9], STORIES[11])]
-    assert corpus.index["sources"][0]["counts"]["contaminated"] == 3
-    assert corpus.index["contamination"] == [{"task": "piqa", "n": 1, "found": 1, "short": 0}]
+    assert corpus.index["sources"][0]["counts"]["contaminated"] == 4
+    row = {"task": "piqa", "suite": "core", "n": 2, "whole": 1, "found": 2, "short": 1}
+    assert corpus.index["contamination"] == [row]
+    lines = dict(report(corpus))
+    assert lines["suites' items"].endswith(
+        "documents that were left out (piqa 2); 1 that have 5 to 12 words are looked for whole"
+    )
+    assert lines["not looked for"] == "1 items of fewer than 5 words (core 1)"
     kept = settings(source, held_out=0, data_dir=data, steps=parse_steps("contaminated"))
     corpus = prepare(tmp_path / "c2", kept)
     assert texts_of(corpus) == texts
-    assert corpus.index["contamination"] == [{"task": "piqa", "n": 1, "found": 1, "short": 0}]
+    assert corpus.index["contamination"] == [row]
 
 
 def test_a_mixture_drops_in_the_second_what_the_first_has(tmp_path: Path) -> None:
@@ -361,6 +369,11 @@ def too_large(folder: Path) -> None:
         (patched("corpus.json", sources=[]), "damaged"),
         (patched("corpus.json", sources=[{"name": "x", "read": {}, "counts": {"kept": "[red]"}}]), "damaged"),
         (patched("corpus.json", contamination=[{"task": "x"}]), "damaged"),
+        (patched("corpus.json", sources=[{"name": "x", "read": {}, "counts": {}, "held_out_by": [1]}]), "damaged"),
+        (
+            patched("corpus.json", sources=[{"name": "x", "read": {}, "counts": {}, "skipped": {".csv": "x"}}]),
+            "damaged",
+        ),
         (patched("corpus.json", held_out_share="x"), "damaged"),
         (patched("corpus.json", format="x"), "not a corpus of"),
         (lambda folder: (folder / "corpus.json").write_text("[]"), "not a corpus of"),

@@ -23,7 +23,8 @@ from smallfry.evals.suites.text import bits_per_byte, read_documents
 from smallfry.files import read_json
 from smallfry.pretraining import pretrain
 from smallfry.pretraining.plan import Line, Plan, choose_vocab, make_plan
-from smallfry.pretraining.record import Silent
+from smallfry.pretraining.record import Pretrained, Silent
+from smallfry.pretraining.run import directory_of
 from smallfry.sizes import RUNGS, shape_for
 from smallfry.train import Progress
 
@@ -242,6 +243,27 @@ def test_nothing_held_out_is_told(corpus: Path, tmp_path: Path) -> None:
     done = pretrain(corpus, out=tmp_path / "run", valid=0.0, watcher=seen, **(TINY | {"tokens": 4096}))
     assert done.held_out is None and done.bits_per_byte is None and "no document is held out" in " ".join(seen.said)
     assert len(done.to_dict()["commands"]) == 2
+
+
+def test_what_is_held_out_of_a_single_text_is_told_beside_the_number(tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("\n".join(f"{part}. {text}" for part in range(3) for text in STORIES))
+    how = TINY | {"tokens": 4096, "valid": 0.3, "skip": "all"}
+    done = pretrain(book, out=tmp_path / "run", **how)
+    held = done.held_out
+    assert held.unit == "sections of one text, not documents" and held.documents == held.total == held.sections > 1
+    assert any(note.startswith("held out are sections of one text, not documents") for note in done.notes)
+    facts = read_json(tmp_path / "run" / "smallfry.json")["pretraining"]
+    assert facts["held_out"]["unit"] == held.unit and facts["corpus"]["sources"][0]["held_out_by"] == "sections"
+    assert pretrain(out=tmp_path / "run", resume=True).to_dict() == done.to_dict()
+    before = facts["held_out"].keys() - {"sections", "unit"}
+    old = done.to_dict() | {"held_out": {name: facts["held_out"][name] for name in before}}
+    assert Pretrained.from_dict(old).held_out.unit == "documents"  # a record of an earlier version
+
+
+def test_a_run_is_named_after_its_corpus() -> None:
+    names = {"a/tales.txt.gz": "tales", "hf:some/set": "set", "hf:some/set:en@valid#v1:2": "set", "a#b.txt:3": "a#b"}
+    assert {name: str(directory_of([name], "1m")) for name in names} == {k: f"runs/{v}-1m" for k, v in names.items()}
 
 
 # ---- what bad input gets --------------------------------------------------------------------------------------------

@@ -210,7 +210,7 @@ def test_items_in_the_training_text_are_found(tmp_path: Path) -> None:
     short = ({"query": "too short", "choices": ["x", "y"], "gold": 0},)
     task = Task("mc", "multiple_choice", rows + short)
     found = contamination.overlaps(contamination.texts_of([task]), contamination.training_texts(tmp_path))
-    assert [o.to_dict() for o in found] == [{"task": "mc", "n": 4, "found": 2, "short": 1}]
+    assert [o.to_dict() for o in found] == [{"task": "mc", "n": 4, "whole": 0, "found": 2, "short": 1}]
     assert contamination.overlaps(contamination.texts_of([task]), [])[0].found == 0
     with pytest.raises(SmallfryError, match="no training text"):
         list(contamination.training_texts(tmp_path / "c.bin"))

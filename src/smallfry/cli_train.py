@@ -144,7 +144,7 @@ def show(done: Pretrained) -> None:
         console.print(Text(f"held-out text: {held.bits_per_byte:.3f} bits per byte{interval}", style="bold"))
         of = f" of {held.total:,}" if held.total > held.documents else ""
         console.print(
-            f"  on {held.documents:,}{of} documents, {held.n_bytes:,} bytes\n"
+            f"  on {held.documents:,}{of} {held.unit}, {held.n_bytes:,} bytes\n"
             f"  for comparison: {held.unigram:.3f} by token frequencies alone, 8 by guessing bytes", highlight=False,
         )  # fmt: skip
         for name, bits in held.by_source.items():

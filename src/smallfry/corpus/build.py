@@ -13,7 +13,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from smallfry.corpus.cleaning import STEPS, Items, NearDuplicates, Signer, fingerprint
+from smallfry.corpus.cleaning import STEPS, NearDuplicates, Signer, fingerprint
 from smallfry.corpus.readers import Reading, Section
-from smallfry.corpus.sample import held_out_share, take_sample
+from smallfry.corpus.sample import Sample, take_sample
 from smallfry.corpus.shards import (
     DTYPES,
     FORMAT,
@@ -38,14 +38,20 @@ from smallfry.corpus.shards import (
     read_held_out,
     read_index,
 )
-from smallfry.corpus.sources import Source, parse_sources
+from smallfry.corpus.sources import Source, parse_sources, pin
+from smallfry.corpus.split import Split, decide
 from smallfry.corpus.work import PARALLEL_BYTES, Done, Task, work
 from smallfry.errors import SmallfryError
+from smallfry.evals.suites.items import NOTHING, WHOLE, Items
 from smallfry.files import whole_file, write_atomic
 from smallfry.machine import own_cores
 from smallfry.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 23
+RULES = 2
+"""How settings become a corpus. Before 2 a text file of one document was held out by sections, any other document ten
+sections at a time, and suites' items of fewer than 13 words were not looked for."""
+_SINCE_RULES_2 = ("rules", "short_items")  # what says so in a corpus's settings
 WATCH_EVERY = 1000  # documents
 _GZIP_RATIO = 3
 
@@ -113,14 +119,11 @@ def prepare(
     """
     sources = parse_sources(settings.sources)
     items = _items(settings, say)
+    found = read_index(folder) if (folder / INDEX).exists() else {}
+    sources = _pinned(sources, found, force)
     wanted = _identity(settings, sources, items)
-    if (folder / INDEX).exists():
-        found = read_index(folder)
-        if found.get("settings") != wanted:
-            if not force:
-                raise SmallfryError(f"{folder}: holds a corpus of other files or settings; use --force to replace it")
-            shutil.rmtree(folder)
-        elif found.get("finished"):
+    if found:
+        if _stands(folder, found, wanted, force):
             return open_corpus(folder)
     elif folder.is_dir() and not force and any(p.name[0] != "." and p.name != TOKENIZER for p in folder.iterdir()):
         raise SmallfryError(f"{folder}: is not empty and no corpus; choose another --out")
@@ -129,25 +132,54 @@ def prepare(
     return open_corpus(folder)
 
 
+def _stands(folder: Path, found: dict[str, Any], wanted: dict[str, Any], force: bool) -> bool:
+    """Whether the corpus that is there is finished and the one that is wanted; another one is cleared away."""
+    settings, finished = found.get("settings"), bool(found.get("finished"))
+    if settings == wanted:
+        return finished
+    if not force:
+        if settings != {name: value for name, value in wanted.items() if name not in _SINCE_RULES_2}:
+            raise SmallfryError(f"{folder}: holds a corpus of other files or settings; use --force to replace it")
+        if finished:
+            return True
+        raise SmallfryError(
+            f"{folder}: was begun by an earlier version, which held out by other rules; use --force to begin anew"
+        )
+    shutil.rmtree(folder)
+    return False
+
+
+def _pinned(sources: list[Source], found: dict[str, Any], force: bool) -> list[Source]:
+    """Hub data sets at the commits that a corpus which is there was made from, else at those of now."""
+    try:
+        stored = [dict(row) for row in found["settings"]["sources"]] if found else []
+    except (KeyError, TypeError, ValueError):  # damaged: none of the settings will be the same
+        stored = []
+    return pin(sources, stored, resumed=not force, begun=not found.get("finished"))
+
+
 def _items(settings: CorpusSettings, say: Say) -> Items | None:
     if settings.data_dir is None:
         return None
     from smallfry.corpus.suites import items_of
 
     items = items_of(settings.data_dir)
-    n = sum(len(each) for each in items.tasks.values()) + len(items.stories)
-    say(f"contamination: looking for {n:,} items of {len(items.tasks) + bool(items.stories)} tasks")
+    told = sum(bool(len(hashes)) for each in items.tasks.values() for hashes in each) + len(items.stories)
+    short = sum(map(len, items.tasks.values())) + len(items.stories) - told
+    unseen = f"; {short:,} of fewer than {WHOLE} words are not looked for" if short else ""
+    say(f"contamination: looking for {told:,} items of {len(items.tasks) + bool(items.stories)} tasks{unseen}")
     return items
 
 
 def _identity(settings: CorpusSettings, sources: list[Source], items: Items | None) -> dict[str, Any]:
+    long, short = items.sha256 if items is not None else (None, None)
     return {
-        "sources": [source.identity() | {"weight": source.weight} for source in sources],
+        "rules": RULES, "sources": [source.identity() | {"weight": source.weight} for source in sources],
         "column": settings.reading.column, "separator": settings.reading.separator,
         "steps": sorted(settings.steps), "held_out": settings.held_out,
         "vocab": None if settings.tokenizer else settings.vocab,
         "tokenizer": file_hash(settings.tokenizer) if settings.tokenizer else None,
-        "items": items.sha256 if items is not None else None,
+        "items": long, "short_items": short,
     }  # fmt: skip
 
 
@@ -172,9 +204,12 @@ class _Builder:
         self.say, self.watch = say, watch
         self.index: dict[str, Any] = {
             "format": FORMAT, "finished": False, "settings": identity,
-            "sources": [{"name": source.name, "weight": source.weight} for source in sources],
+            "sources": [
+                {"name": s.name, "weight": s.weight, "skipped": dict(s.skipped)}
+                | ({} if s.files else {"revision": s.revision}) for s in sources
+            ],
         }  # fmt: skip
-        self.share = 0.0
+        self.split = Split(0.0, ())
         self.shards: list[Shard] = []
         self.read = [Counter[str]() for _ in sources]  # by the readers
         self.counts = [Counter[str]() for _ in sources]  # by the cleaning
@@ -184,6 +219,7 @@ class _Builder:
         self.protected_keys: set[int] = set()
         self.protected: NearDuplicates | None = None  # the suites' stories, which are never forgotten
         self.draw = 0.0  # of the document that the latest section belongs to
+        self.held_draw: float | None = None  # of the latest one that is held out
         self._clear()
 
     def _clear(self) -> None:
@@ -199,8 +235,8 @@ class _Builder:
         self._protect()
         source, position = self._resume()
         dtype = DTYPES["uint16" if self.vocab_size <= 1 << 16 else "uint32"]
-        hashes = self.items.hashes if self.items is not None else np.empty(0, dtype=np.uint64)
-        task = Task(self.folder / TOKENIZER, self.settings.steps, hashes, dtype)
+        wanted = self.items.wanted if self.items is not None else NOTHING
+        task = Task(self.folder / TOKENIZER, self.settings.steps, wanted, dtype)
         for number in range(source, len(self.sources)):
             sections = self.sources[number].documents(self.settings.reading, self.read[number])
             start = position if number == source else 0
@@ -212,46 +248,70 @@ class _Builder:
                         self._commit(number, dtype)
             if self.ids or self.held:
                 self._commit(number, dtype)
-            if not self.counts[number]["kept"]:
+            # Without weights sources are one text, of which some may be held out as a whole.
+            if not self.counts[number]["kept"] and (self.weighted or not self.counts[number]["held out"]):
                 raise SmallfryError(f"{self.sources[number].name}: nothing to train on; {self._why(number)}")
+        if not any(counts["kept"] for counts in self.counts):
+            raise SmallfryError(f"{self.sources[0].name}: nothing to train on; {self._why(0)}")
         self._finish()
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the sources are a mixture by weights."""
+        return any(source.weight is not None for source in self.sources)
 
     # ---- beginning ------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Tokenizer and held-out share: from the index of an unfinished corpus, else from a sample."""
+        """Tokenizer and split: from the index of an unfinished corpus, else from a sample."""
         path = self.folder / TOKENIZER
         if (self.folder / INDEX).exists():
             self.index = read_index(self.folder)
             try:
-                self.share, known = float(self.index["held_out_share"]), str(self.index["tokenizer_sha256"])
-            except (KeyError, TypeError, ValueError) as error:
+                self.split, known = Split.read(self.index), str(self.index["tokenizer_sha256"])
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise SmallfryError(f"{self.folder / INDEX}: damaged ({error!r}); use --force to begin anew") from None
             self.vocab_size = load_tokenizer(path, known).vocab_size
             return
-        settings = self.settings
-        sample = take_sample(self.sources, settings.reading, settings.steps)
+        sample = take_sample(self.sources, self.settings.reading, self.settings.steps)
         if not sample.texts:
             raise SmallfryError(f"{self.sources[0].name}: holds no text that passes the filters; see --skip")
-        self.share = held_out_share(sample) if settings.held_out is None else settings.held_out
-        texts = [text for text, draw in sample.texts if draw >= self.share]
-        if not texts and sample.whole and settings.held_out is None:  # so few that all of them drew the same
-            self.share, texts = 0.0, [text for text, _ in sample.texts]
-        if settings.tokenizer is not None:
-            tokenizer = load_tokenizer(settings.tokenizer)
-            self.say(f"tokenizer: {settings.tokenizer}, vocabulary {tokenizer.vocab_size:,}")
-        else:
-            tokenizer = Tokenizer.train(texts, settings.vocab)
-            size = sum(map(len, texts)) / 1e6
-            part = "all training text" if sample.whole else f"the first {size:.3g} MB, an even share of each file"
-            self.say(f"tokenizer: vocabulary {tokenizer.vocab_size:,}, trained on {part}")
+        texts = self._divide(sample)
+        tokenizer = self._tokenizer(texts, sample.whole)
         self.vocab_size = tokenizer.vocab_size
         write_atomic(path, tokenizer.hf.to_str(pretty=True) + "\n")
+        self.split.write(self.index)
         self.index |= {
-            "held_out_share": self.share, "tokenizer_sha256": file_hash(path), "vocab_size": self.vocab_size,
+            "tokenizer_sha256": file_hash(path), "vocab_size": self.vocab_size,
             "tokenizer_sample_chars": sum(map(len, texts)),
         }  # fmt: skip
         self._write_index()
+
+    def _divide(self, sample: Sample) -> list[str]:
+        """Decide on what is held out; the texts of the sample that are not."""
+        asked = self.settings.held_out
+        self.split = decide(sample, len(self.sources), self.weighted, asked)
+        texts = []
+        for text, source, document, section in sample.texts:
+            if not self.split.held_out(section if self.split.by_section[source] else document):
+                texts.append(text)
+        if not texts and sample.whole and asked is None:  # so few that all of them drew the same
+            self.split = replace(self.split, share=0.0)
+            texts = [each.text for each in sample.texts]
+        if self.split.chosen is not None:
+            self.say(f"held out: no document draws below {self.split.share:g}; the one with the lowest draw is taken")
+        return texts
+
+    def _tokenizer(self, texts: list[str], whole: bool) -> Tokenizer:
+        if self.settings.tokenizer is not None:
+            tokenizer = load_tokenizer(self.settings.tokenizer)
+            self.say(f"tokenizer: {self.settings.tokenizer}, vocabulary {tokenizer.vocab_size:,}")
+            return tokenizer
+        tokenizer = Tokenizer.train(texts, self.settings.vocab)
+        part = f"{sum(map(len, texts)) / 1e6:.3g} MB, the beginnings of files in even shares"
+        part = "all training text" if whole else part
+        self.say(f"tokenizer: vocabulary {tokenizer.vocab_size:,}, trained on {part}")
+        return tokenizer
 
     def _write_index(self) -> None:
         write_atomic(self.folder / INDEX, json.dumps(self.index, indent=1, ensure_ascii=False) + "\n")
@@ -291,7 +351,7 @@ class _Builder:
             if not len(read) == len(counts) == len(self.sources):
                 raise ValueError("counts of other sources")
             self.read, self.counts, self.met = read, counts, set(last.extra["met"])
-            self.draw = float(last.extra["draw"])
+            self.draw, self.held_draw = float(last.extra["draw"]), last.extra["held_draw"]
         except (IndexError, KeyError, TypeError, ValueError) as error:
             path = last.path(self.folder, ".json")
             raise SmallfryError(f"{path}: damaged ({error!r}); use --force to begin anew") from None
@@ -318,8 +378,7 @@ class _Builder:
 
     def _take(self, source: int, section: Section, done: Done) -> None:
         """Decide on one document, or a section of it."""
-        if section.draws:
-            self.draw = done.draw
+        self.draw = self.split.draw(source, section.begins, done.draw, self.draw)
         self.position += 1
         counts = self.counts[source]
         counts["documents"] += 1
@@ -335,9 +394,11 @@ class _Builder:
         if self.near is not None and done.signature is not None:
             self.near.add(done.signature)
             self.signatures.append(done.signature)
-        if self.draw < self.share:
+        if self.split.held_out(self.draw):
             counts["held out"] += 1
-            row = {"text": section.text, "source": self.sources[source].name}
+            counts["held-out documents"] += self.draw != self.held_draw
+            self.held_draw = self.draw
+            row = {"text": section.text, "source": self.sources[source].name, "draw": self.draw}
             self.held.append(json.dumps(row, ensure_ascii=False) + "\n")
             return
         assert done.ids is not None
@@ -378,7 +439,7 @@ class _Builder:
         extra = {
             "held_sha256": hashlib.sha256(held).hexdigest(), "seen_sha256": hashlib.sha256(seen).hexdigest(),
             "read": [dict(read) for read in self.read], "counts": [dict(counts) for counts in self.counts],
-            "met": sorted(self.met), "draw": self.draw,
+            "met": sorted(self.met), "draw": self.draw, "held_draw": self.held_draw,
         }  # fmt: skip
         shard = Shard(
             len(self.shards), source, "uint16" if dtype.itemsize == 2 else "uint32", len(ids), len(self.ids),

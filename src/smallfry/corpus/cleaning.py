@@ -10,13 +10,12 @@ import hashlib
 import re
 import zlib
 from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites.contamination import WordHashes
+from smallfry.evals.suites.items import RUN, WordHashes
 
 MIN_CHARS = 20
 MIN_LETTERS = 0.3
@@ -25,11 +24,10 @@ MAX_REPEATED_LINES, FEWEST_LINES = 0.5, 5
 MAX_COMPRESSION, COMPRESSION_BYTES = 10.0, 1000
 NEAR_JACCARD = 0.8
 SHINGLE = 5  # words in a row
-RUN = 13  # words in a row that make a document and a benchmark item the same (Brown et al. 2020, appendix C)
 PERMUTATIONS, BANDS = 64, 8
 """Documents that share 80% of their runs of five words meet in at least one band of eight with 77%, of 90% with 99%."""
 NEAR_WINDOW = 1_000_000
-"""Documents among which near duplicates are looked for, the latest: about 3 KB of memory each."""
+"""Documents among which near duplicates are looked for, the latest: about 3.5 KB of memory each."""
 
 STEPS: dict[str, str] = {
     "short": f"fewer than {MIN_CHARS} characters",
@@ -37,7 +35,7 @@ STEPS: dict[str, str] = {
     "broken": f"more than {MAX_BROKEN:.0%} of the characters are control or replacement characters",
     "repeated-lines": f"more than {MAX_REPEATED_LINES:.0%} of its lines repeat an earlier one",
     "repetitive": f"compresses more than {MAX_COMPRESSION:.0f} to 1 (zlib)",
-    "contaminated": f"shares {RUN} words in a row with an item of the suites in --data-dir",
+    "contaminated": f"shares {RUN} words in a row with an item of the suites in --data-dir, or has a shorter one whole",
     "duplicates": "the same text, up to white space, stood before",
     "near-duplicates": f"shares {NEAR_JACCARD:.0%} of its runs of {SHINGLE} words with one that stood before (MinHash)",
 }  # fmt: skip
@@ -171,43 +169,3 @@ def _minhash() -> Any:
             "--skip near-duplicates"
         ) from None
     return MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=int, scheme="affine32")
-
-
-# ---- benchmark items ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Items:
-    """What must not stand in training text: runs of `RUN` words of the suites' items.
-
-    Args:
-        hashes: Of every run, sorted, ``(n,)`` uint64.
-        tasks: For each task its items' runs, to tell afterwards which items were met.
-        stories: Held-out stories, which are told apart as near duplicates: stories begin alike for 13 words and more.
-    """
-
-    hashes: np.ndarray
-    tasks: dict[str, list[np.ndarray]]
-    stories: tuple[str, ...] = ()
-
-    @property
-    def sha256(self) -> str:
-        """Of all of it."""
-        digest = hashlib.sha256(self.hashes.tobytes())
-        for story in self.stories:
-            digest.update(story.encode("utf-8", "replace") + b"\0")
-        return digest.hexdigest()
-
-    def met(self, found: set[int]) -> list[dict[str, Any]]:
-        """How many items of each task share a run with the corpus.
-
-        Args:
-            found: Hashes of runs that both have.
-        """
-        some = np.array(sorted(found), dtype=np.uint64)
-        rows = []
-        for task, each in self.tasks.items():
-            told = [runs for runs in each if len(runs)]
-            hits = sum(bool(np.isin(runs, some).any()) for runs in told) if len(some) else 0
-            rows.append({"task": task, "n": len(told), "found": hits, "short": len(each) - len(told)})
-        return rows

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from smallfry.corpus.shards import HELD_OUT, Corpus, read_held_out
+from smallfry.corpus.split import unit
 from smallfry.evals.statistics import bootstrap_statistic
 from smallfry.evals.suites.scoring import LanguageModel
 from smallfry.evals.suites.text import FEWEST, bits_per_byte, bits_rate
@@ -21,19 +22,23 @@ MOST_BYTES = 5_000_000
 """Held-out text that is measured at its end; of more, documents spread evenly over each source."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HeldOut:
-    """Held-out documents.
+    """Held-out documents, long ones in sections.
 
     Args:
-        texts: The documents.
+        texts: The documents and sections.
         sources: Which source each is from.
-        total: How many there are altogether.
+        owners: Which document each is of, numbered from 0; where sections were held out, each is one of its own.
+        total: How many documents there are altogether.
+        unit: What was held out, in words: ``documents``, or that it is sections of a text whose rest is learned.
     """
 
     texts: list[str]
     sources: list[str]
+    owners: list[int]
     total: int
+    unit: str = "documents"
 
 
 @dataclass(slots=True)
@@ -42,12 +47,14 @@ class Measured:
 
     Args:
         bits_per_byte: Of all of them.
-        ci: 95% interval over documents; None where there are too few to tell.
+        ci: 95% interval over documents, all sections of one drawn together; None where there are too few to tell.
         documents: How many were measured.
         total: How many are held out.
         n_bytes: Bytes that were measured.
         unigram: What knowing nothing but each token's frequency gives.
         by_source: Of each source of a mixture.
+        sections: Into how many the documents are cut.
+        unit: What was held out; see `HeldOut`.
     """
 
     bits_per_byte: float
@@ -57,22 +64,36 @@ class Measured:
     n_bytes: int
     unigram: float
     by_source: dict[str, float] = field(default_factory=dict)
+    sections: int = 0
+    unit: str = "documents"
+
+    def caveats(self) -> list[str]:
+        """What must be known to read the number aright."""
+        found = []
+        if self.unit != "documents":
+            found.append(f"held out are {self.unit}: bits per byte is somewhat too good")
+        if self.ci is None:
+            found.append(f"no interval: it takes {FEWEST} held-out documents, there are {self.documents}")
+        return found
 
 
 def held_out(corpus: Corpus, most: int = MOST_BYTES) -> HeldOut:
     """The corpus's held-out documents; where they are more than ``most`` bytes, the same share of each source's."""
     path, sha256 = corpus.path / HELD_OUT, corpus.index["held_out_sha256"]
-    sizes = [len(text.encode()) for text, _ in read_held_out(path, sha256)]
+    sizes = [len(row.text.encode()) for row in read_held_out(path, sha256)]
     share = min(1.0, most / max(1, sum(sizes)))
-    texts: list[str] = []
-    sources: list[str] = []
-    met: Counter[str] = Counter()  # documents of each source so far
-    for text, source in read_held_out(path, sha256):
-        number, met[source] = met[source], met[source] + 1
+    found = HeldOut([], [], [], 0, unit(corpus.index))
+    met: Counter[str] = Counter()  # rows of each source so far
+    owners: dict[float, int] = {}
+    for at, row in enumerate(read_held_out(path, sha256)):
+        owner = owners.setdefault(float(-1 - at) if row.draw is None else row.draw, len(owners))
+        number, met[row.source] = met[row.source], met[row.source] + 1
         if math.floor(number * share) > math.floor((number - 1) * share):  # the first, and evenly from there
-            texts.append(text)
-            sources.append(source)
-    return HeldOut(texts, sources, len(sizes))
+            found.texts.append(row.text)
+            found.sources.append(row.source)
+            found.owners.append(owner)
+    found.total = len(owners)
+    return found
 
 
 def sample(documents: HeldOut, most: int = SAMPLE_BYTES) -> list[str]:
@@ -91,13 +112,15 @@ def measure(model: LanguageModel, documents: HeldOut, corpus: Corpus) -> Measure
         corpus: For the frequencies of its tokens.
     """
     found = bits_per_byte(model, documents.texts)
-    interval = bootstrap_statistic(found.sums, bits_rate) if found.documents >= FEWEST else None
+    numbers = np.unique(documents.owners, return_inverse=True)[1]
+    sums = np.stack([np.bincount(numbers, column) for column in found.sums.T], axis=1)  # (documents, 2)
+    interval = bootstrap_statistic(sums, bits_rate) if len(sums) >= FEWEST else None
     owners = np.array(documents.sources)
     names = dict.fromkeys(documents.sources)
     by_source = {n: float(bits_rate(found.sums[owners == n].sum(axis=0, keepdims=True))[0]) for n in names}
     return Measured(
-        found.score, interval, found.documents, documents.total, found.n_bytes, unigram_bits(corpus, documents.texts),
-        by_source if len(names) > 1 else {},
+        found.score, interval, len(sums), documents.total, found.n_bytes, unigram_bits(corpus, documents.texts),
+        by_source if len(names) > 1 else {}, found.documents, documents.unit,
     )  # fmt: skip
 
 

@@ -7,18 +7,20 @@ left out and counted, and only a file that is broken throughout is an error.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import gzip
 import io
 import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from smallfry.characters import whole_text
+from smallfry.corpus.hub import hub_rows
 from smallfry.errors import SmallfryError
 from smallfry.loading.readers import (
     CHUNK_BYTES,
@@ -31,8 +33,6 @@ from smallfry.loading.readers import (
 
 SECTION = 20_000
 """Characters a document has at most: a longer one is cut at a paragraph, a line or a sentence into several."""
-TOGETHER = 10
-"""Sections of one document that are held out together or not at all: about an article, or some chapters of a book."""
 END_OF_TEXT = "<|endoftext|>"
 KINDS: dict[str, Literal["text", "jsonl", "parquet"]] = {
     ".txt": "text", ".text": "text", ".md": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
@@ -50,12 +50,11 @@ class Section(NamedTuple):
 
     Args:
         text: What it says.
-        draws: Whether it draws whether it is held out; else it goes where the one before it went, so that a text is not
-            measured whose neighbours are learned.
+        begins: Whether a document begins here; else it goes on with the one before.
     """
 
     text: str
-    draws: bool = True
+    begins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,6 @@ def kind_of(path: Path) -> Literal["text", "jsonl", "parquet"] | None:
 def file_documents(path: Path, reading: Reading, tally: Counter[str]) -> Iterator[Section]:
     """The documents of one file, stripped, empty ones left out, long ones cut.
 
-    Sections of a document draw together, `TOGETHER` at a time; where a whole text file is one document, each by itself.
-
     Args:
         path: A file whose `kind_of` is known.
         reading: How it is cut.
@@ -106,46 +103,27 @@ def file_documents(path: Path, reading: Reading, tally: Counter[str]) -> Iterato
         yield from _sections(text, tally)
 
 
-def hub_documents(source: str, reading: Reading, tally: Counter[str]) -> Iterator[Section]:
+def hub_documents(source: str, reading: Reading, tally: Counter[str], revision: str | None = None) -> Iterator[Section]:
     """The documents of a data set of the Hugging Face hub, streamed.
 
     Args:
-        source: ``hf:owner/name``, with ``:config`` and ``@split`` (default: train) behind it where needed.
+        source: ``hf:owner/name``, with ``:config``, ``@split`` (default: train) and ``#revision`` where needed.
         reading: Names the column.
         tally: As in `file_documents`.
+        revision: The commit that is read; None is the one that ``source`` names, or the latest.
 
     Raises:
         SmallfryError: ``datasets`` is missing, the data set cannot be had, or it lacks the column.
     """
-    name, _, split = source.removeprefix("hf:").partition("@")
-    name, _, config = name.partition(":")
-    if name.count("/") != 1 or not all(name.split("/")):
-        raise SmallfryError(f"{source}: expected hf:owner/name, hf:owner/name:config or hf:owner/name@split")
-    try:
-        import datasets
-    except ImportError:
-        raise SmallfryError(f"{source}: hub data needs datasets; run: pip install 'smallfry[hub]'") from None
-
-    def rows() -> Iterator[tuple[int, Any]]:
-        try:
-            found = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
-            yield from enumerate(found, 1)
-        except Exception as error:  # the library raises its own, the hub client's, fsspec's and built-in exceptions
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise SmallfryError(
-                f"{source}: could not be streamed ({reason}); check the name, the config (hf:owner/name:config), "
-                "the split (hf:owner/name@split) and the network"
-            ) from None
-
-    for text in _column(source, "row", rows(), reading.column, tally):
+    for text in _column(source, "row", hub_rows(source, revision), reading.column, tally):
         yield from _sections(text, tally)
 
 
 # ---- documents ------------------------------------------------------------------------------------------------------
 
 
-def _sections(text: str, tally: Counter[str], before: int = 0) -> Iterator[Section]:
-    """A document's sections; ``before`` of them stood before this part of it."""
+def _sections(text: str, tally: Counter[str], begins: bool = True) -> Iterator[Section]:
+    """The sections of a document, or of a part of it in which it does not begin."""
     whole = whole_text(text)
     if whole is not text:
         tally["replaced characters"] += whole.count(_REPLACEMENT) - text.count(_REPLACEMENT)
@@ -154,8 +132,8 @@ def _sections(text: str, tally: Counter[str], before: int = 0) -> Iterator[Secti
         section, rest = cut(rest)
         if rest:
             tally["cuts"] += 1
-        yield Section(section, before % TOGETHER == 0)
-        before += 1
+        yield Section(section, begins)
+        begins = False
 
 
 def cut(text: str, most: int = SECTION) -> tuple[str, str]:
@@ -223,7 +201,7 @@ def _text_sections(path: Path, separator: str, tally: Counter[str]) -> Iterator[
     """A text file's documents in sections; of one that does not end soon, they come before its end is read."""
     pattern: re.Pattern[str] | None = None
     buffer = ""
-    before = 0  # sections of the document that the buffer begins with, which were given
+    begins = True  # whether a document begins where the buffer does
     for number, piece in enumerate(_decoded(path, tally)):
         if not number:
             pattern = separator_pattern(separator, piece)
@@ -231,18 +209,25 @@ def _text_sections(path: Path, separator: str, tally: Counter[str]) -> Iterator[
         start = 0
         # A match that ends where the buffer does may go on in the next piece.
         while pattern and (found := pattern.search(buffer, start)) and found.end() < len(buffer):
-            yield from _sections(buffer[start : found.start()], tally, before)
-            start, before = found.end(), 0
+            yield from _sections(buffer[start : found.start()], tally, begins)
+            start, begins = found.end(), True
         buffer = buffer[start:]
         while len(buffer) > 2 * SECTION:
             part, buffer = cut(buffer)
             tally["cuts"] += 1
-            yield from _sections(part, tally, before)
-            before += bool(part) and pattern is not None  # a file that is one document: each section for itself
+            yield from _sections(part, tally, begins)
+            begins = begins and not part.strip()
     for text in pattern.split(buffer) if pattern else (buffer,):
-        for section in _sections(text, tally, before):
-            yield section if pattern else Section(section.text)
-        before = 0
+        yield from _sections(text, tally, begins)
+        begins = True
+
+
+def is_one_document(path: Path, reading: Reading) -> bool:
+    """Whether a text file is one document from end to end; its first megabyte tells."""
+    if kind_of(path) != "text":
+        return False
+    with contextlib.closing(_decoded(path, Counter())) as pieces:
+        return separator_pattern(reading.separator, next(pieces, "")) is None
 
 
 def separator_pattern(separator: str, start: str) -> re.Pattern[str] | None:
@@ -269,7 +254,7 @@ def separator_pattern(separator: str, start: str) -> re.Pattern[str] | None:
     return re.compile(re.escape(literal))
 
 
-def _decoded(path: Path, tally: Counter[str]) -> Iterator[str]:
+def _decoded(path: Path, tally: Counter[str]) -> Generator[str]:
     """Text with every line end as a line feed; bytes that are no UTF-8 become U+FFFD and are counted."""
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
     for number, chunk in enumerate(_chunks(path)):

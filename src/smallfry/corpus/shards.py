@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -215,8 +215,23 @@ class Corpus:
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
 
-def read_held_out(path: Path, sha256: str) -> Iterator[tuple[str, str]]:
-    """Held-out documents and the source of each, one after another; the checksum is compared behind the last.
+class HeldRow(NamedTuple):
+    """A held-out document, or a section of one.
+
+    Args:
+        text: What it says.
+        source: The name of its source.
+        draw: By which it is held out: sections of the same draw are of the same document. None in a corpus of an
+            earlier version.
+    """
+
+    text: str
+    source: str
+    draw: float | None
+
+
+def read_held_out(path: Path, sha256: str) -> Iterator[HeldRow]:
+    """What is held out, one row after another; the checksum is compared behind the last.
 
     Raises:
         SmallfryError: The file is missing or damaged.
@@ -227,10 +242,11 @@ def read_held_out(path: Path, sha256: str) -> Iterator[tuple[str, str]]:
             for line in file:
                 digest.update(line)
                 row = json.loads(line)
-                yield str(row["text"]), str(row["source"])
+                draw = row.get("draw")
+                yield HeldRow(str(row["text"]), str(row["source"]), None if draw is None else float(draw))
     except OSError as error:
         raise SmallfryError(f"{path}: cannot be read ({error.strerror or error}); {_REMEDY}") from None
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise SmallfryError(f"{path}: damaged (a line is no document); {_REMEDY}") from None
     if digest.hexdigest() != sha256:
         raise SmallfryError(f"{path}: damaged (checksum differs); {_REMEDY}")
@@ -297,9 +313,13 @@ def _check_index(index: dict[str, Any]) -> None:
     weights = [source.get("weight") for source in index["sources"]]
     rows = index["contamination"] or []
     counts = [c for source in index["sources"] for name in ("read", "counts") for c in source[name].values()]
+    counts += [c for source in index["sources"] for c in source.get("skipped", {}).values()]
     if not isinstance(index["settings"]["steps"], list):
         raise ValueError("no cleaning steps")
     counts += [index["shards"], *(row[name] for row in rows for name in ("n", "found", "short"))]
+    counts += [row.get("whole", 0) for row in rows]
+    texts += [source.get(name) or "" for source in index["sources"] for name in ("held_out_by", "revision")]
+    texts += [text for row in rows for text in (row["task"], row.get("suite", ""))]
     if not all(type(text) is str for text in texts) or not all(type(n) is int and n >= 0 for n in counts):
         raise ValueError("a value of another kind")
     if not 0 < index["shards"] < _MOST_SHARDS or not 0 <= index["held_out_share"] < 1:

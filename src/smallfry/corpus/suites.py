@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from smallfry.corpus.cleaning import RUN, Items
 from smallfry.errors import SmallfryError
 from smallfry.evals.suites import contamination, sources, stories
 from smallfry.evals.suites.chat import code_items
+from smallfry.evals.suites.items import Items
 
 
 def items_of(folder: Path) -> Items:
@@ -23,26 +21,27 @@ def items_of(folder: Path) -> Items:
         SmallfryError: The folder holds no suite's data.
     """
     data = sources.Data.find(folder)
-    readers: tuple[Callable[[], Mapping[str, Sequence[str]]], ...] = (
-        lambda: contamination.texts_of(sources.core_tasks(data)[0]),
-        lambda: contamination.texts_of(sources.blimp_tasks(data)),
-        lambda: code_items("humaneval", data),
-        lambda: code_items("chatcore", data),
-    )
+    readers: dict[str, Callable[[], Mapping[str, Sequence[str]]]] = {
+        "core": lambda: contamination.texts_of(sources.core_tasks(data)[0]),
+        "blimp": lambda: contamination.texts_of(sources.blimp_tasks(data)),
+        "humaneval": lambda: code_items("humaneval", data),
+        "chatcore": lambda: code_items("chatcore", data),
+    }
     texts: dict[str, Sequence[str]] = {}
+    suites: dict[str, str] = {}
     missing: list[SmallfryError] = []
-    for read in readers:
+    for suite, read in readers.items():
         try:
-            texts |= read()
+            found = read()
         except SmallfryError as error:  # a folder need not hold every suite
             missing.append(error)
+            continue
+        texts |= found
+        suites = dict.fromkeys(found, suite) | suites  # ARC is asked by two
     told = _held_out_stories(data.folder)
     if not texts and not told:
         raise missing[0]
-    runs = contamination.Runs(RUN)
-    tasks = {task: [runs.of(text) for text in each] for task, each in texts.items()}
-    flat = [hashes for each in tasks.values() for hashes in each]
-    return Items(np.unique(np.concatenate(flat)) if flat else np.empty(0, dtype=np.uint64), tasks, told)
+    return Items.of(texts, suites, told)
 
 
 def _held_out_stories(folder: Path | None) -> tuple[str, ...]:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from smallfry.corpus.cleaning import RUN, Signer, fault, fingerprint
+from smallfry.corpus.cleaning import Signer, fault, fingerprint
 from smallfry.corpus.readers import Section
 from smallfry.errors import SmallfryError
-from smallfry.evals.suites.contamination import Runs, among
+from smallfry.evals.suites.items import Finder, Wanted
 from smallfry.machine import one_thread_children
 from smallfry.tokenizer import BOS, END, Tokenizer
 
@@ -37,7 +37,7 @@ class Done:
         draw: In [0, 1), from its text alone: below the held-out share it is held out.
         key: Hash of its text up to white space.
         signature: MinHash signature, where near duplicates are looked for.
-        met: Hashes of runs of words that it shares with benchmark items.
+        met: Hashes of benchmark items that it has.
         ids: ``<|bos|>``, its tokens, ``<|end|>``.
         text_bytes: Of UTF-8.
     """
@@ -58,13 +58,13 @@ class Task:
     Args:
         tokenizer: ``tokenizer.json``.
         steps: Cleaning steps that are taken.
-        items: Sorted hashes of the suites' runs of words, or empty.
+        items: What is looked for of the suites' items.
         dtype: Of token ids.
     """
 
     tokenizer: Path
     steps: frozenset[str]
-    items: np.ndarray
+    items: Wanted
     dtype: np.dtype[Any]
 
 
@@ -80,7 +80,7 @@ class Worker:
         self.hf = Tokenizer.load(task.tokenizer).hf
         self.hf.encode_special_tokens = True  # "<|end|>" in a corpus is text, not the end of one
         self.signer = Signer() if "near-duplicates" in task.steps else None
-        self.runs = Runs(RUN) if len(task.items) else None
+        self.items = Finder(task.items) if task.items else None
 
     def __call__(self, texts: Sequence[str]) -> list[Done]:
         """Look at a chunk of documents."""
@@ -96,10 +96,7 @@ class Worker:
         key, draw = fingerprint(text)
         ids = np.empty(len(tokens) + 2, dtype=self.task.dtype)
         ids[0], ids[1:-1], ids[-1] = BOS, tokens, END
-        met: Sequence[int] = ()
-        if self.runs is not None:
-            hashes = self.runs.of(text)
-            met = np.unique(hashes[among(hashes, self.task.items)]).tolist()
+        met = self.items(text) if self.items is not None else ()
         signature = self.signer(text) if self.signer is not None else None
         return Done(None, draw, key, signature, met, ids, len(text.encode()))
 

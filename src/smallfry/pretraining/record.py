@@ -93,7 +93,7 @@ class Pretrained:
         held_out: Bits per byte of the held-out documents; None where none are held out.
         corpus: Hash, tokens, documents, and what cleaning left out.
         curve: One point a measurement.
-        notes: What went wrong and was mended.
+        notes: What went wrong and was mended, and what must be known to read the measurement aright.
     """
 
     out: str

@@ -28,6 +28,7 @@ from smallfry.corpus import (
     parse_steps,
     prepare,
 )
+from smallfry.corpus.hub import HubName
 from smallfry.corpus.measure import HeldOut, held_out, measure, sample
 from smallfry.corpus.report import report
 from smallfry.errors import SmallfryError
@@ -129,7 +130,9 @@ def directory_of(corpora: Sequence[str], size: str) -> Path:
 
 
 def _stem(corpus: str) -> str:
-    name = Path(corpus.removeprefix("hf:").partition(":")[0].partition("@")[0]).name
+    if corpus.startswith("hf:"):
+        corpus = HubName.parse(corpus).repo
+    name = Path(corpus.partition(":")[0].partition("@")[0]).name
     return name.partition(".")[0] or "text"
 
 
@@ -343,7 +346,7 @@ class _Pretraining:
         done = Pretrained(
             str(self.out), self.settings.size, plan.shape.params, plan.shape.vocab_size, trained.steps, trained.tokens,
             trained.tokens / max(1, corpus.tokens), trained.seconds, found, self._facts(corpus),
-            [_point(point, plan) for point in trained.curve], trained.notes,
+            [_point(point, plan) for point in trained.curve], trained.notes + (found.caveats() if found else []),
         )  # fmt: skip
         if self.world.main:
             self._write(corpus, plan, trained.model, done)

@@ -18,6 +18,7 @@ from smallfry.evals.paired import paired_statistic
 from smallfry.evals.suites import contamination, conversation, jobs, sources, stories
 from smallfry.evals.suites.chat import code_items, measure_chatcore, most_frequent
 from smallfry.evals.suites.code import check_samples, humaneval_rows, measure_humaneval, measure_pass_at_k
+from smallfry.evals.suites.items import RUN, WHOLE
 from smallfry.evals.suites.judge import Judge, graded
 from smallfry.evals.suites.measure import (
     Measure,
@@ -247,9 +248,9 @@ def _contaminated(settings: EvalSettings, items: Mapping[str, Sequence[str]]) ->
     found = contamination.overlaps(items, contamination.training_texts(settings.trained_on))
     total, hits, short = sum(o.n for o in found), sum(o.found for o in found), sum(o.short for o in found)
     worst = ", ".join(f"{o.task} {o.found} of {o.n}" for o in sorted(found, key=lambda o: -o.found)[:5] if o.found)
-    note = (
-        f"contamination: {hits:,} of {total:,} items share {contamination.N} words in a row with {settings.trained_on}"
-    )
+    note = f"contamination: {hits:,} of {total:,} items share {RUN} words in a row with {settings.trained_on}"
+    whole = sum(o.whole for o in found)
+    note += f", or of {WHOLE} to {RUN - 1} words ({whole:,}) stand in it" if whole else ""
     note += f" ({worst})" if worst else ""
     note += f"; {short:,} further items are too short to tell" if short else ""
     return [note], {"contamination": [o.to_dict() for o in found]}
