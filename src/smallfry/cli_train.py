@@ -133,6 +133,7 @@ def parse_tokens(text: str) -> int:
 
 def show(done: Pretrained) -> None:
     """The result, and what can be done with it."""
+    from smallfry.corpus.split import counted
     from smallfry.progress import duration
 
     speed = done.tokens / max(done.seconds, 1e-9)
@@ -142,9 +143,9 @@ def show(done: Pretrained) -> None:
     if (held := done.held_out) is not None:
         interval = f" (95% interval {held.ci[0]:.3f} to {held.ci[1]:.3f})" if held.ci else ""
         console.print(Text(f"held-out text: {held.bits_per_byte:.3f} bits per byte{interval}", style="bold"))
-        of = f" of {held.total:,}" if held.total > held.documents else ""
+        few = f"{held.documents:,} of " if held.total > held.documents else ""
         console.print(
-            f"  on {held.documents:,}{of} {held.unit}, {held.n_bytes:,} bytes\n"
+            f"  on {few}{counted(held.total, held.unit)}, {held.n_bytes:,} bytes\n"
             f"  for comparison: {held.unigram:.3f} by token frequencies alone, 8 by guessing bytes", highlight=False,
         )  # fmt: skip
         for name, bits in held.by_source.items():

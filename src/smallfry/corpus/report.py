@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from smallfry.corpus.cleaning import STEPS
 from smallfry.corpus.readers import SECTION
 from smallfry.corpus.shards import Corpus
 from smallfry.corpus.sources import listed
-from smallfry.corpus.split import unit
+from smallfry.corpus.split import counted, unit
 from smallfry.evals.suites.items import RUN, WHOLE
 
 
@@ -69,14 +68,9 @@ def _held_out(index: Mapping[str, Any], total: Counter[str]) -> str:
     how = "the lowest draw" if index.get("held_out_draw") is not None else f"{index['held_out_share']:.3g} of all"
     how = f"({how}, by a hash of their text)"
     if what != "documents" and rows:
-        return f"{documents:,} {_one(what, documents)} {how}: a score on them is somewhat too good"
+        return f"{counted(documents, what)} {how}: a score on them is somewhat too good"
     parts = f" in {rows:,} sections" if documents < rows else ""
-    return f"{documents:,} {_one('documents', documents)}{parts} {how}"
-
-
-def _one(what: str, count: int) -> str:
-    """``documents ...`` as ``document ...`` where it is one."""
-    return re.sub(r"^(document|section)s\b", r"\1", what) if count == 1 else what
+    return f"{counted(documents, 'documents')}{parts} {how}"
 
 
 def _listed(names: list[str]) -> str:

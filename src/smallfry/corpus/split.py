@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,3 +123,8 @@ def unit(index: Mapping[str, Any]) -> str:
         return "documents"
     alone = "sections of one text, not documents" if len(found) == 1 else "sections of texts that are learned too"
     return f"documents, and {alone}" if DOCUMENTS in found else alone
+
+
+def counted(count: int, what: str) -> str:
+    """``3 documents``, ``1 section of one text``: a number and what it counts, as `unit` calls it."""
+    return f"{count:,} " + (re.sub(r"^(document|section)s\b", r"\1", what) if count == 1 else what)
