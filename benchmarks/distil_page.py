@@ -30,7 +30,7 @@ def verdict_lines(record: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     for name, entry in done.items():
         for arm in ("student", *entry.get("controls", ()), "alone", "long"):
-            if any("test" not in r for r in entry[arm]):
+            if not entry[arm] or any("test" not in r for r in entry[arm]):
                 continue
             first = entry[arm][0]
             what = "**student**: " * (arm == "student") + first["label"]
@@ -51,7 +51,7 @@ def findings(record: dict[str, Any]) -> list[str]:
         if "student against alone" not in e:
             continue
         mine, alone = (100 * sum(r["test"] for r in e[k]) / len(e[k]) for k in ("student", "alone"))
-        text = f"- **{name} a label**: the student answers {mine:.1f}% of {e['n_test']:,} test rows, alone it answers "
+        text = f"- **{name}**: the student answers {mine:.1f}% of {e['n_test']:,} test rows, alone it answers "
         text += f"{alone:.1f}% ({points(e['student against alone'])})."
         for arm in e.get("controls", ()):
             if f"student against {arm}" in e:

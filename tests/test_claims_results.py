@@ -282,19 +282,19 @@ def test_quotation_marks_are_taken_off_whole_sentences_only() -> None:
 
 def test_other_seeds_stand_beside_the_one_that_is_judged(root: Path) -> None:
     def stored(name: str, score: float) -> None:
-        write(root / f"own/{name}/blimp.json", {
-            "suite": "blimp", "model": name, "score": score, "ci": [score - 0.01, score + 0.01], "tasks": [],
-            "measures": [], "controls": {}, "n": 1000,
+        write(root / f"own/{name}/stories.json", {
+            "suite": "stories", "model": name, "score": score, "ci": [score - 0.01, score + 0.01],
+            "tasks": [], "measures": [], "controls": {},
         })  # fmt: skip
 
-    stored("stories-1m", 0.58)
+    stored("stories-0.25m", 0.58)
     before = page(root)
-    assert "from other seeds" not in before and "stories-1m-s1" in before  # in the plan
-    stored("stories-1m-s2", 0.601)
+    assert "from other seeds" not in before and "MODELS/stories-0.25m-s1 " in before  # in the plan
+    stored("stories-0.25m-s1", 0.601)
     after = page(root)
-    shown = next(line for line in after.splitlines() if "stories-1m-s2](" in line)
-    assert "stories-1m](" in shown and "stories-1m-s1" not in shown and "2.1 points" in shown
-    judged = [j for j in judge(CLAIMS, Results(root, CLAIMS)) if any("-s2/" in f.file for f in j.found)]
+    shown = next(line for line in after.splitlines() if "stories-0.25m-s1](" in line)
+    assert "stories-0.25m](" in shown and "2.1 points" in shown
+    judged = [j for j in judge(CLAIMS, Results(root, CLAIMS)) if any("-s1/" in f.file for f in j.found)]
     assert not judged  # no criterion reads another seed
 
 
