@@ -111,6 +111,7 @@ def broken(tmp_path: Path, old: str, new: str) -> Path:
         ('kind = "estimate"', 'kind = "guess"', "kind"),
         ('cell = "cannot code"', 'cell = "can code"', "is not in its quote"),
         ('how = "The benchmark itself', 'why = "The benchmark itself', "unknown key"),
+        ('how = "The benchmark itself', 'own_caution = true\nhow = "The benchmark itself', "unknown key own_caution"),
     ],
 )
 def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, old: str, new: str, says: str) -> None:

@@ -219,7 +219,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _claim(raw: dict[str, Any], sections: tuple[tuple[int, str], ...], groups: dict[str, list[str]]) -> Claim:
-    known = set(Claim.__dataclass_fields__)
+    known = set(Claim.__dataclass_fields__) - {"section", "own_caution"}  # these come from the rest
     if unknown := set(raw) - known:
         raise SmallfryError(f"claim {raw.get('id')}: unknown key {min(unknown)}; expected {', '.join(sorted(known))}")
     plain = dict(raw)
